@@ -1,0 +1,1 @@
+"""The recipe that made the bundled networks: degradations, training loop, evaluation, export."""

@@ -1,0 +1,1 @@
+"""Synthetic degradations: clean photograph in, degraded photograph out."""

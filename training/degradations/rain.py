@@ -1,0 +1,159 @@
+"""Rain streaks on a clean photograph.
+
+Image formation: O = clip(B + S) (Li et al., Rain Streak Removal Using Layer Priors, CVPR 2016) or
+the screen blend O = 1 − (1 − B)(1 − S), where S is a sum of streak layers. A streak is the path of
+a drop during the exposure (Garg and Nayar, Vision and Rain, IJCV 2007): near drops make few, long,
+wide and soft streaks, far drops many short, thin and faint ones, nearly parallel.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.float32]  # (H, W, 3), RGB, [0, 1]
+Plane = NDArray[np.float32]  # (H, W)
+
+MAPS, MAP_PX = 480, 400
+CLEAN_SHARE = 0.06  # photographs left as they are: what is not degraded must not change
+HEAVY_SHARE = 0.25  # downpours, as in Rain100H
+SCREEN_SHARE = 0.3  # the rest is added
+
+
+@dataclass(frozen=True, slots=True)
+class Streaks:
+    """One layer of drops at about one distance; lengths in pixels, strengths in [0, 1]."""
+
+    width_px: float
+    length_px: float
+    blur_px: float  # softness of the edge: about 1 in focus, more out of focus
+    angle_deg: float  # from the vertical
+    per_pixel: float  # drops per pixel
+    strength: float
+
+
+class Rain:
+    """Adds rain to photographs: streak maps are drawn once, then cropped, mirrored and scaled.
+
+    A map costs a hundred times what a patch of it costs, and ``MAPS`` of them in random position,
+    direction and strength repeat nothing that a network could learn by heart.
+    """
+
+    def __init__(self, seed: int = 0, *, maps: int = MAPS) -> None:
+        self.maps = [
+            streak_map((MAP_PX, MAP_PX), np.random.default_rng((seed, index))).astype(np.float16)
+            for index in range(maps)
+        ]
+
+    def __call__(self, clean: Image, rng: np.random.Generator) -> Image:
+        """Rain on ``clean``: (H, W, 3) float32 in [0, 1] → the same. Sometimes no rain at all."""
+        if rng.random() < CLEAN_SHARE:
+            return clean.copy()
+        streaks = self._window(clean.shape[:2], rng) * np.float32(rng.uniform(0.6, 1.25))
+        if rng.random() < SCREEN_SHARE:
+            return 1 - (1 - clean) * (1 - np.minimum(streaks, 1))
+        return np.clip(clean + streaks, 0, 1)
+
+    def _window(self, shape: tuple[int, int], rng: np.random.Generator) -> Plane:
+        """A random window of a random map: (H, W, 1) float32."""
+        height, width = shape
+        if max(shape) > MAP_PX:
+            raise ValueError(f"rain maps are {MAP_PX} px wide, got a patch of {shape}")
+        whole = self.maps[int(rng.integers(len(self.maps)))]
+        top, left = (int(rng.integers(0, MAP_PX - side + 1)) for side in shape)
+        window = whole[top : top + height, left : left + width].astype(np.float32)
+        if rng.random() < 0.5:
+            window = window[:, ::-1]
+        return window[..., None]
+
+
+def streak_map(shape: tuple[int, int], rng: np.random.Generator) -> Plane:
+    """Brightness that rain adds: (H, W) float32, not negative."""
+    heavy = rng.random() < HEAVY_SHARE
+    wind = float(rng.normal(0, 12)) if rng.random() < 0.7 else float(rng.uniform(-45, 45))
+    total = np.zeros(shape, np.float32)
+    for layer in random_layers(rng, wind, heavy=heavy):
+        total += render(layer, shape, rng)
+    if rng.random() < 0.4:  # gusts, or a background too bright for rain to show
+        total *= smooth_field(shape, rng)
+    return total
+
+
+def random_layers(rng: np.random.Generator, wind_deg: float, *, heavy: bool) -> list[Streaks]:
+    """Layers from far to near; heavy rain is denser, brighter and may blow in several directions."""
+    gain = float(rng.uniform(0.7, 1.5) if heavy else rng.uniform(0.35, 1.3))
+    crowd = float(rng.uniform(0.7, 3) if heavy else math.exp(rng.uniform(math.log(0.15), math.log(2))))
+    crossed = heavy and rng.random() < 0.5
+    stretch = math.exp(rng.uniform(math.log(0.5), math.log(2.2)))  # exposure time
+    layers = []
+    for _ in range(int(rng.integers(3, 8))):
+        nearness = float(rng.random() ** 1.5)  # 0 far … 1 near; most drops are far
+        width = 0.5 + 3.6 * nearness**1.5 + float(rng.uniform(0, 0.8))
+        length = (8 + 60 * nearness) * stretch * float(rng.uniform(0.7, 1.3))
+        in_focus = rng.random() < 0.65
+        angle = wind_deg + float(rng.normal(0, 25 if crossed else 2.5))
+        layers.append(
+            Streaks(
+                width_px=width,
+                length_px=length,
+                blur_px=float(rng.uniform(0.7, 1.2) if in_focus else rng.uniform(1.2, 1 + width)),
+                angle_deg=float(np.clip(angle, -60, 60)),
+                per_pixel=crowd * float(rng.uniform(0.2, 1.4)) * 0.05 / (width * length) ** 0.9,
+                strength=gain * float(rng.uniform(0.1, 0.45)) * (0.7 + 0.6 * nearness),
+            )
+        )
+    return layers
+
+
+def render(layer: Streaks, shape: tuple[int, int], rng: np.random.Generator) -> Plane:
+    """Draw one layer: a few streak shapes, each stamped at random places with random strength."""
+    total = np.zeros(shape, np.float32)
+    variants = 3
+    for _ in range(variants):
+        stamp = streak(layer, rng)
+        reach = stamp.shape[0] // 2
+        field = (shape[0] + 2 * reach, shape[1] + 2 * reach)
+        count = rng.poisson(layer.per_pixel * field[0] * field[1] / variants)
+        drops = np.zeros(field, np.float32)
+        rows, columns = rng.integers(0, field[0], count), rng.integers(0, field[1], count)
+        drops[rows, columns] = rng.gamma(2.5, 0.4, count)  # mean 1, few bright ones
+        drawn = cv2.filter2D(drops, -1, stamp, borderType=cv2.BORDER_CONSTANT)
+        total += drawn[reach : reach + shape[0], reach : reach + shape[1]]
+    return layer.strength * total
+
+
+def streak(layer: Streaks, rng: np.random.Generator) -> Plane:
+    """One streak: (2r+1, 2r+1) float32, peak about 1, at a random sub-pixel offset.
+
+    Across, a box of the width with soft edges; along, soft ends and a slight ripple, because a
+    falling drop oscillates (Garg and Nayar, Photorealistic Rendering of Rain Streaks, 2006).
+    """
+    width = layer.width_px * float(rng.uniform(0.8, 1.2))
+    length = layer.length_px * float(rng.uniform(0.6, 1.4))
+    angle = math.radians(layer.angle_deg + float(rng.normal(0, 1.2)))
+    reach = math.ceil(length / 2 + width + layer.blur_px) + 1
+    rows, columns = np.mgrid[-reach : reach + 1, -reach : reach + 1].astype(np.float32)
+    rows += rng.uniform(-0.5, 0.5)
+    columns += rng.uniform(-0.5, 0.5)
+    along = rows * math.cos(angle) + columns * math.sin(angle)
+    across = columns * math.cos(angle) - rows * math.sin(angle)
+    softness = layer.blur_px
+    profile = np.clip((width / 2 - np.abs(across)) / softness + 0.5, 0, 1)
+    if softness > 1.2:
+        profile = profile * profile * (3 - 2 * profile)  # smooth step: out of focus
+    taper = softness + float(rng.uniform(0, 0.35)) * length
+    ends = np.clip((length / 2 - np.abs(along)) / taper + 0.5, 0, 1)
+    ripple = 1 + float(rng.uniform(0, 0.25)) * np.sin(
+        along * (2 * math.pi / rng.uniform(3, 25)) + rng.uniform(0, 2 * math.pi)
+    )
+    return np.ascontiguousarray(profile * ends * ripple, dtype=np.float32)
+
+
+def smooth_field(shape: tuple[int, int], rng: np.random.Generator) -> Plane:
+    """Slowly varying factor: (H, W) float32 in [0, 1.5]."""
+    coarse = rng.uniform(0.1, 1.5, (int(rng.integers(2, 5)), int(rng.integers(2, 5))))
+    return cv2.resize(coarse.astype(np.float32), shape[::-1], interpolation=cv2.INTER_LINEAR)
