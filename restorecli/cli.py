@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from restorecli import __version__, console
+from restorecli import __version__
 from restorecli.commands import models
 from restorecli.commands.doctor import doctor
 from restorecli.commands.tasks import TASK_HELP, task_command
@@ -47,5 +47,7 @@ def main() -> None:
     try:
         app(prog_name="restore")
     except RestoreError as error:
+        from restorecli import console  # imports rich's tables and bars, which --help does not need
+
         console.show_error(error)
         sys.exit(error.exit_code)

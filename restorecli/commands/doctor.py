@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from restorecli import __version__, console
+from restorecli import __version__
 
 PACKAGES = (
     "torch",
@@ -26,6 +26,8 @@ def doctor(
     offline: Annotated[bool, typer.Option("--offline", help="Do not ask the Hub.")] = False,
 ) -> None:
     """Show versions, devices, memory, codecs, caches and whether the Hub answers."""
+    from restorecli import console
+
     findings = {
         **_versions(),
         **_devices(),

@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from restorecli import console
-
 if TYPE_CHECKING:
     from restorecli.weights import WeightEntry
 
@@ -19,6 +17,7 @@ Json = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
 @app.command("list")
 def list_models(as_json: Json = False) -> None:
     """Every known checkpoint: task, network, size, licence, score."""
+    from restorecli import console
     from restorecli.weights import registry
 
     entries = list(registry().values())
@@ -51,6 +50,7 @@ def show_model(
     as_json: Json = False,
 ) -> None:
     """Everything known of one checkpoint."""
+    from restorecli import console
     from restorecli.weights import registry
 
     entry = registry()[model]

@@ -9,7 +9,6 @@ from typing import Annotated, Optional
 
 import typer
 
-from restorecli import console
 from restorecli.options import DEFAULT_OVERLAP_PX, parse_overlap, parse_tile
 
 TASK_HELP = {
@@ -80,7 +79,8 @@ def task_command(task: str) -> Callable[..., None]:
         tile_px = parse_tile(tile)
         overlap_px = parse_overlap(overlap, tile_px)
 
-        from restorecli.inputs import select  # imports Pillow and cv2, which --help does not need
+        from restorecli import console
+        from restorecli.inputs import select
 
         selection = select(
             inputs,

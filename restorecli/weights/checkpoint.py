@@ -84,8 +84,9 @@ def _tensors(path: Path, data: bytes) -> tuple[dict[str, Tensor], Mapping[str, s
         else:
             state, described = _unpickled(path), {}
     except (SafetensorError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
         raise WeightsError(
-            f"{path} is not a usable checkpoint: {str(error).splitlines()[0][:160]}.",
+            f"{path} is not a usable checkpoint: {reason}.",
             hint="Expected .safetensors, or a .pth of plain tensors.",
         ) from error
     for key, value in state.items():
