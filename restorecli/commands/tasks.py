@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -23,7 +23,7 @@ TASK_HELP = {
 
 Inputs = Annotated[list[Path], typer.Argument(help="Pictures or folders of pictures.")]
 Output = Annotated[
-    Optional[Path],  # noqa: UP045 -- typer reads it at run time, on Python 3.10 too
+    Path | None,
     typer.Option("-o", "--output", help="File (for one picture) or folder for the results."),
 ]
 Recursive = Annotated[
@@ -37,11 +37,11 @@ DryRun = Annotated[
     bool, typer.Option("-n", "--dry-run", help="Say what would happen; write nothing.")
 ]
 Model = Annotated[
-    Optional[str],  # noqa: UP045
+    str | None,
     typer.Option("--model", help="Id from `restore models list`. Default: the bundled network."),
 ]
 Weights = Annotated[
-    Optional[Path],  # noqa: UP045
+    Path | None,
     typer.Option("--weights", help="Checkpoint of your own: .safetensors, or .pth of tensors."),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
