@@ -1,0 +1,1 @@
+"""The commands of ``restore``, one module each; `restorecli.cli` registers them."""
