@@ -12,8 +12,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from restorecli.errors import InputError, UsageError
 from restorecli.pairing import find_pictures, pair
-from restorecli.report import OtherPicture, Report, Row, Settings
-from restorecli.report.write import printable, write_whole
+from restorecli.report import LabelledPicture, Report, Row, Settings
+from restorecli.report.words import printable
+from restorecli.report.write import write_whole
 from restorecli.scoring import read_pixels, versions
 
 __all__ = ["FORMATS", "compose_comparison", "read_pixels", "write_sheet"]
@@ -50,7 +51,7 @@ def compose_comparison(
         Row(
             name=str(picture.relative),
             others=tuple(
-                OtherPicture(label=label, path=str(path))
+                LabelledPicture(label=label, path=str(path))
                 for label, path in zip(
                     labels, [picture.path, *(paired[picture.path] for paired in found)], strict=True
                 )
@@ -78,8 +79,8 @@ def write_sheet(report: Report, path: Path, *, cell_px: int) -> None:
         UsageError: the sheet would be too large.
         OutputError: the file cannot be written.
     """
-    lines = [[_cell(Path(p), cell_px) for _, p in row.pictures()] for row in report.rows]
-    labels = [label for label, _ in report.rows[0].pictures()]
+    lines = [[_cell(Path(shown.path), cell_px) for shown in row.pictures()] for row in report.rows]
+    labels = [shown.label for shown in report.rows[0].pictures()]
     columns = [max(line[i].width for line in lines) for i in range(len(labels))]
     heights = [max(cell.height for cell in line) for line in lines]
     width = sum(columns) + GAP_PX * (len(columns) + 1)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from restorecli.errors import InputError, QualityError, RestoreError, UsageError
 from restorecli.metrics import EXTRA_METRICS, Protocol, extra_metric, score
 from restorecli.pairing import Found, Pairing, Picture, find_pictures, pair
-from restorecli.report import Comparison, OtherPicture, Report, Row, Settings
+from restorecli.report import Comparison, LabelledPicture, Report, Row, Settings
 
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
@@ -339,7 +339,9 @@ def _row(work: tuple[Task, Protocol, tuple[str, ...], str]) -> Row:
         known["scores_after"] = _scores(restored, reference, protocol, extras)
         if task.other is not None:
             other = _scores(read_pixels(task.other), reference, protocol, extras)
-            known["others"] = (OtherPicture(label=other_label, path=str(task.other), scores=other),)
+            known["others"] = (
+                LabelledPicture(label=other_label, path=str(task.other), scores=other),
+            )
     except RestoreError as error:
         return Row(**known, status="failed", error=str(error))
     return Row(**known, elapsed_s=time.perf_counter() - start)

@@ -20,9 +20,9 @@ from restorecli.metrics import (
     luma_studio_range,
     psnr,
     score,
-    score_label,
     ssim,
 )
+from restorecli.report.words import score_label
 
 TEN_LEVELS_DB = 20 * math.log10(255 / 10)  # 28.1308
 

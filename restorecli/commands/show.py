@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 import time
 from collections.abc import Iterable
@@ -14,10 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from restorecli.metrics import Protocol, score_label
+from restorecli.metrics import Protocol
 from restorecli.report import Report, Row
 from restorecli.report.data import score_columns, scores_by_kind
-from restorecli.report.write import printable
+from restorecli.report.words import number, printable, score_label
 
 WIDE = 10_000  # columns of a table that goes into a pipe: nothing is cut there
 
@@ -102,15 +101,6 @@ def lines(texts: Iterable[str]) -> None:
     """Lines of data, as they are."""
     for text in texts:
         sys.stdout.write(text + "\n")
-
-
-def number(value: float | None, score: str) -> str:
-    """A score with the digits that mean something: two for dB, four for SSIM."""
-    if value is None:
-        return ""
-    if math.isinf(value):
-        return "∞"
-    return f"{value:.2f}" if score.startswith(("psnr", "delta")) else f"{value:.4f}"
 
 
 def _summary(report: Report) -> Table:

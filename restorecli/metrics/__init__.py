@@ -16,7 +16,7 @@ from restorecli.metrics.pixels import (
     score,
     ssim,
 )
-from restorecli.metrics.protocols import PROTOCOLS, Channel, Protocol, find_protocol, score_label
+from restorecli.metrics.protocols import PROTOCOLS, Channel, Protocol, find_protocol
 
 __all__ = [
     "EXTRA_METRICS",
@@ -31,6 +31,5 @@ __all__ = [
     "luma_studio_range",
     "psnr",
     "score",
-    "score_label",
     "ssim",
 ]

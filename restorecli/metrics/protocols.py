@@ -130,11 +130,3 @@ def find_protocol(name: str) -> Protocol:
         f"Unknown protocol {name!r}.",
         hint=f"{suggestion}Known: {', '.join(PROTOCOLS)}. See restore metrics --list-protocols.",
     )
-
-
-def score_label(key: str) -> str:
-    """A score's name with its unit, for headings and axes: ``psnr_y`` → ``PSNR-Y, dB``."""
-    kind, _, channel = key.partition("_")
-    channel = {"y": "Y", "y_full": "Y full range", "rgb": "RGB"}.get(channel, channel)
-    names = {"psnr": f"PSNR-{channel}, dB", "ssim": f"SSIM-{channel}", "delta": "ΔE2000"}
-    return names.get(kind, key.upper())

@@ -7,7 +7,7 @@ one HTML page that works from disk. `write` picks by the file's ending.
 from restorecli.report.data import (
     SCHEMA_VERSION,
     Comparison,
-    OtherPicture,
+    LabelledPicture,
     Report,
     Row,
     Settings,
@@ -21,7 +21,7 @@ __all__ = [
     "FORMATS",
     "SCHEMA_VERSION",
     "Comparison",
-    "OtherPicture",
+    "LabelledPicture",
     "Report",
     "Row",
     "Settings",

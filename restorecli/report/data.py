@@ -78,8 +78,8 @@ class Settings(_Frozen):
     options: dict[str, Text] = Field(default_factory=dict, description="What else was asked for.")
 
 
-class OtherPicture(_Frozen):
-    """A further picture of the same scene, for instance another method's."""
+class LabelledPicture(_Frozen):
+    """A picture of a row, what it is called, and its scores."""
 
     label: Text
     path: Text
@@ -105,14 +105,23 @@ class Row(_Frozen):
     peak_memory_bytes: int | None = None
     scores_before: Scores = Field(default_factory=dict, description="Input against reference.")
     scores_after: Scores = Field(default_factory=dict, description="Output against reference.")
-    others: tuple[OtherPicture, ...] = ()
+    others: tuple[LabelledPicture, ...] = Field(
+        default=(), description="Further pictures of the same scene, such as another method's."
+    )
 
-    def pictures(self) -> list[tuple[str, str]]:
-        """(label, path) of every picture that can be looked at, in the order before, after."""
-        named = [("Input", self.input), ("Restored", self.output)]
-        named += [(other.label, other.path) for other in self.others]
-        named += [("Reference", self.reference)]
-        return [(label, path) for label, path in named if path is not None]
+    def pictures(self) -> list[LabelledPicture]:
+        """Every picture that can be looked at, in the order before, after."""
+        named = [
+            ("Input", self.input, self.scores_before),
+            ("Restored", self.output, self.scores_after),
+            *((other.label, other.path, other.scores) for other in self.others),
+            ("Reference", self.reference, {}),
+        ]
+        return [
+            LabelledPicture(label=label, path=path, scores=scores)
+            for label, path, scores in named
+            if path is not None
+        ]
 
 
 class Summary(_Frozen):

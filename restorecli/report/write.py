@@ -12,7 +12,9 @@ from pathlib import Path
 
 from restorecli.errors import OutputError, UsageError
 from restorecli.report.data import Report, Row, score_columns, scores_by_kind
-from restorecli.report.html import Reader, html
+from restorecli.report.html import html
+from restorecli.report.pictures import Reader
+from restorecli.report.words import printable
 
 FORMATS: dict[str, str] = {
     ".json": "everything, for programs; described by a JSON Schema",
@@ -153,14 +155,6 @@ def to_markdown(report: Report) -> str:
     ]  # fmt: skip
     lines += _table(["picture", "status", *(f"{score} {of}" for score, of in columns)], rows)
     return "\n".join(lines)
-
-
-def printable(text: str) -> str:
-    r"""``text`` on one line: control characters and broken UTF-8 become escapes, as ``\n``."""
-    whole = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in whole
-    )
 
 
 def markdown_text(text: str) -> str:
