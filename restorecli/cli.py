@@ -9,7 +9,9 @@ import typer
 
 from restorecli import __version__
 from restorecli.commands import models
+from restorecli.commands.compare import compare
 from restorecli.commands.doctor import doctor
+from restorecli.commands.metrics import metrics
 from restorecli.commands.tasks import TASK_HELP, task_command
 from restorecli.errors import RestoreError
 
@@ -39,6 +41,8 @@ def restore(
 for _task in TASK_HELP:
     app.command(_task)(task_command(_task))
 app.add_typer(models.app, name="models")
+app.command("metrics")(metrics)
+app.command("compare")(compare)
 app.command("doctor")(doctor)
 
 
