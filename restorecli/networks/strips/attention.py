@@ -199,9 +199,7 @@ def hierarchical_attention(
     sorted_qk = torch.cat([order[0], order[0] + channels])
     guides = branch(sorted_qk).scaled(squares.total.clamp_min(UNIT_EPS**2).rsqrt()[sorted_qk])
     intra = attention.intra_modulator
-    gating, down, up = (
-        kernel_of(step, dtype) for step in (intra.gatingConv, intra.down, intra.up)
-    )
+    gating, down, up = (kernel_of(step, dtype) for step in (intra.gatingConv, intra.down, intra.up))
     project_out = kernel_of(attention.project_out, dtype)
 
     def change(strip: Strip) -> Tensor:

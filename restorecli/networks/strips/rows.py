@@ -48,7 +48,7 @@ class Strip:
 
 
 def strips_of(height: int, strip_rows: int) -> list[Strip]:
-    """Cover ``height`` rows from top to bottom by strips of ``strip_rows``, the last one shorter."""
+    """Cover ``height`` rows from the top by strips of ``strip_rows``; the last may be shorter."""
     starts = range(0, height, strip_rows)
     return [Strip(start, min(start + strip_rows, height), height) for start in starts]
 
@@ -154,7 +154,7 @@ def normalised(norm: LayerNorm, rows: Tensor) -> Tensor:
 
 
 def add_in_place(x: Tensor, change: Callable[[Strip], Tensor], strips: Sequence[Strip]) -> None:
-    """x += change, when a strip's change needs the *old* rows of the strip and of its halo.
+    """Add to ``x`` a change that needs the *old* rows of a strip and of its halo.
 
     The last row of every strip is therefore changed one strip later.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from restorecli.networks.blocks import Downsample, Upsample, pad_to_multiple
@@ -113,9 +112,7 @@ def embed(network: Restormer | HINT, image: Tensor, level1: Tensor, strip_rows: 
         level1[strip.start : strip.stop] = embedded(network, image, strip, level1.dtype)
 
 
-def embedded(
-    network: Restormer | HINT, image: Tensor, strip: Strip, dtype: torch.dtype
-) -> Tensor:
+def embedded(network: Restormer | HINT, image: Tensor, strip: Strip, dtype: torch.dtype) -> Tensor:
     """First features of a strip of the image (inp_channels, H, W): (r, W, D)."""
     rows = image[:, strip.top : strip.bottom].permute(1, 2, 0).to(dtype).contiguous()
     return convolve3x3(rows, kernel_of(network.patch_embed.proj, dtype), strip)
