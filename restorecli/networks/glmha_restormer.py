@@ -58,22 +58,28 @@ class Calibration(nn.Module):
 def grid_maxima(x: Tensor, cells: int) -> Tensor:
     """Adaptive max pooling: the maximum of each cell of a ``cells``×``cells`` grid.
 
-    Cell i covers ⌊i·n/cells⌋ … ⌈(i+1)·n/cells⌉ of an axis of n pixels, so neighbours may share a
-    line. Written as plain maxima because not every device pools sizes that do not divide.
+    Written as plain maxima because not every device pools sizes that do not divide.
 
     Shape:
         x: (B, C, H, W) → (B, C, cells, cells).
     """
     for axis in (2, 3):
-        length = x.shape[axis]
-        lines = [
-            x.narrow(axis, start, stop - start).amax(axis, keepdim=True)
-            for start, stop in (
-                (i * length // cells, -(-(i + 1) * length // cells)) for i in range(cells)
-            )
-        ]
-        x = torch.cat(lines, axis)
+        x = cell_maxima(x, cells, axis)
     return x
+
+
+def cell_maxima(x: Tensor, cells: int, axis: int) -> Tensor:
+    """The maximum of each cell along one axis, which becomes ``cells`` long."""
+    lines = [
+        x.narrow(axis, start, stop - start).amax(axis, keepdim=True)
+        for start, stop in grid_cells(x.shape[axis], cells)
+    ]
+    return torch.cat(lines, axis)
+
+
+def grid_cells(length: int, cells: int) -> list[tuple[int, int]]:
+    """Cell i covers ⌊i·length/cells⌋ … ⌈(i+1)·length/cells⌉, so neighbours may share a line."""
+    return [(i * length // cells, -(-(i + 1) * length // cells)) for i in range(cells)]
 
 
 class GuidedLowRankAttention(nn.Module):

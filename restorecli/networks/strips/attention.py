@@ -1,0 +1,227 @@
+"""Channel attention by strips: one pass for the statistics, small matrices, one pass to apply.
+
+Each function here takes an attention module and the normalised features, makes the first pass, and
+returns the second as a function from a strip to its change. Queries and keys are never kept: their
+Gram matrix and lengths are sums over pixels, and the attention folds into the output projection
+(M = W_O·P), so the second pass needs the values of the strip alone, and for HINT its unit queries
+and keys. Nothing of the size of the image is stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from restorecli.networks.blocks import UNIT_EPS, LayerNorm, channel_scores, statistics_dtype
+from restorecli.networks.glmha_restormer import (
+    GuidedLowRankAttention,
+    cell_maxima,
+    grid_cells,
+)
+from restorecli.networks.hint import HierarchicalAttention, channel_order, scatter_heads
+from restorecli.networks.restormer import ChannelAttention, attention_weights
+from restorecli.networks.strips.rows import (
+    Branch,
+    Kernel,
+    PixelSum,
+    Strip,
+    branch_of,
+    kernel_of,
+    normalised,
+    pointwise,
+)
+
+Change = Callable[[Strip], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Normalised features, made strip by strip from those of the block: (H, W, C)."""
+
+    x: Tensor
+    norm: LayerNorm
+    strips: Sequence[Strip]
+
+    def __call__(self, strip: Strip) -> Tensor:
+        """Rows of ``strip`` with its halo: (r + halo, W, C)."""
+        return normalised(self.norm, self.x[strip.top : strip.bottom])
+
+
+def feed_forward(ffn: nn.Module, features: Features) -> Change:
+    """``FeedForward`` by strips; the wide hidden features exist for one strip.
+
+    The halves are made apart, because GELU is several times faster on contiguous values.
+    """
+    dtype = features.x.dtype
+    hidden = ffn.project_out.in_channels
+    gate = branch_of(ffn.project_in, ffn.dwconv, dtype, slice(0, hidden))
+    value = branch_of(ffn.project_in, ffn.dwconv, dtype, slice(hidden, 2 * hidden))
+    project_out = kernel_of(ffn.project_out, dtype)
+
+    def change(strip: Strip) -> Tensor:
+        rows = features(strip)  # (r + halo, W, C)
+        gated = F.gelu(gate(rows, strip)).mul_(value(rows, strip))  # (r, W, hidden)
+        return pointwise(gated, project_out)  # (r, W, C)
+
+    return change
+
+
+def channel_attention(
+    attention: ChannelAttention, features: Features, cache: Tensor | None
+) -> tuple[Change, Tensor | None]:
+    """Restormer's MDTA by strips: ``ChannelAttention``. The cache is passed through."""
+    channels = features.x.shape[-1]
+    dtype = features.x.dtype
+
+    def branch(start: int, stop: int) -> Branch:
+        return branch_of(attention.qkv, attention.qkv_dwconv, dtype, slice(start, stop))
+
+    query_key, value = branch(0, 2 * channels), branch(2 * channels, 3 * channels)
+    pairs = (query_key(features(strip), strip).chunk(2, -1) for strip in features.strips)
+    mix = mixing_kernel(attention, pairs, dtype)
+    return lambda strip: pointwise(value(features(strip), strip), mix), cache
+
+
+def guided_low_rank_attention(
+    attention: GuidedLowRankAttention, features: Features, cache: Tensor | None
+) -> tuple[Change, Tensor | None]:
+    """GLMHA by strips: ``GuidedLowRankAttention``. The cache is passed through.
+
+    A pass for the maxima of the queries comes first. The calibration scales the columns of W_KV.
+    """
+    dtype = features.x.dtype
+    query = branch_of(attention.q, attention.q_dwconv, dtype)
+    maxima = plane_maxima(query, features, attention.calibration.kernel)  # (1, C, k, k)
+    weigh = attention.calibration.from_maxima(maxima.to(attention.temperature.dtype))  # (1, C)
+    scale = (1 + attention.alpha * weigh).reshape(1, -1, 1, 1)
+    kept = attention.kv.out_channels // 2
+
+    def branch(start: int, stop: int) -> Branch:
+        whole = branch_of(attention.kv, attention.kv_dwconv, scale.dtype, slice(start, stop))
+        mix, blur = whole.mix._replace(weight=whole.mix.weight * scale), whole.blur
+        return Branch(mix.to(dtype), blur.to(dtype))
+
+    key, value = branch(0, kept), branch(kept, 2 * kept)
+
+    def query_and_key(strip: Strip) -> tuple[Tensor, Tensor]:
+        rows = features(strip)
+        return query(rows, strip), key(rows, strip)
+
+    mix = mixing_kernel(attention, map(query_and_key, features.strips), dtype)
+    return lambda strip: pointwise(value(features(strip), strip), mix), cache
+
+
+def mixing_kernel(
+    attention: ChannelAttention | GuidedLowRankAttention,
+    pairs: Iterable[Sequence[Tensor]],
+    dtype: torch.dtype,
+) -> Kernel:
+    """Attention and output projection in one: M_head = W_O[:, head]·P_head.
+
+    Shape:
+        pairs: q (r, W, C) and k (r, W, C') of every strip → weight (C, C', 1, 1).
+    """
+    heads = attention.heads
+    project_out = attention.project_out
+    scores = head_scores(pairs, heads).to(attention.temperature.dtype)  # (heads, c, c')
+    weights = attention_weights(scores.unsqueeze(0), attention.temperature).squeeze(0)
+    columns = project_out.weight.flatten(1).unflatten(1, (heads, -1)).transpose(0, 1)
+    mix = (columns @ weights).transpose(0, 1).flatten(1)  # (C, heads·c')
+    return Kernel(mix[..., None, None], project_out.bias).to(dtype)
+
+
+def head_scores(pairs: Iterable[Sequence[Tensor]], heads: int) -> Tensor:
+    """Cosine similarities of the rows of q and k over all pixels, head by head.
+
+    Shape:
+        pairs: q (r, W, heads·c) and k (r, W, heads·c') of every strip → (heads, c, c').
+    """
+    gram, q_squares, k_squares = PixelSum(), PixelSum(), PixelSum()
+    for q, k in pairs:
+        q, k = (_pixels(part).unflatten(1, (heads, -1)).transpose(0, 1) for part in (q, k))
+        gram.add(q.mT @ k)  # (heads, c, c')
+        q_squares.add(q.square().sum(1))  # (heads, c)
+        k_squares.add(k.square().sum(1))
+    return channel_scores(gram.total, q_squares.total, k_squares.total)
+
+
+def plane_maxima(query: Branch, features: Features, cells: int) -> Tensor:
+    """``grid_maxima`` of the queries of the whole plane.
+
+    Shape:
+        → (1, C, cells, cells).
+    """
+    height, _, channels = features.x.shape
+    maxima = features.x.new_full((cells, cells, channels), -torch.inf)
+    for strip in features.strips:
+        rows = cell_maxima(query(features(strip), strip), cells, axis=1)  # (r, cells, C)
+        for cell, (start, stop) in zip(maxima, grid_cells(height, cells), strict=True):
+            shared = rows[max(start - strip.start, 0) : max(stop - strip.start, 0)]
+            if len(shared):
+                torch.maximum(cell, shared.amax(0), out=cell)
+    return maxima.permute(2, 0, 1).unsqueeze(0)
+
+
+def hierarchical_attention(
+    attention: HierarchicalAttention, features: Features, cache: Tensor | None
+) -> tuple[Change, Tensor]:
+    """HINT's HMHA and QKCU by strips: ``HierarchicalAttention``; the cache becomes (1, C, C).
+
+    Order, heads and modulators need C×C matrices only. The unit queries and keys that guide the
+    intra-layer step come sorted and scaled out of convolutions whose kernels are.
+    """
+    height, width, channels = features.x.shape
+    dtype = features.x.dtype
+
+    def branch(channels: slice | Tensor) -> Branch:
+        return branch_of(attention.qkv, attention.qkv_dwconv, dtype, channels)
+
+    query_key = branch(slice(0, 2 * channels))
+    gram, sums, squares = PixelSum(), PixelSum(), PixelSum()
+    for strip in features.strips:
+        qk = _pixels(query_key(features(strip), strip))  # (r·W, 2C)
+        q = qk[:, :channels]
+        gram.add(q.mT @ qk)  # (C, 2C)
+        sums.add(q.sum(0))
+        squares.add(qk.square().sum(0))
+    q_gram, qk_gram = gram.total.unsqueeze(0).chunk(2, -1)  # each (1, C, C)
+    lengths = squares.total.unsqueeze(0).chunk(2, -1)  # each (1, C)
+    order = channel_order(q_gram, sums.total.unsqueeze(0), height * width)  # (1, C)
+    scores = channel_scores(qk_gram, *lengths).to(attention.temperature.dtype)
+    heads, cache = attention.head_weights(scores, order, cache)
+
+    values = branch(slice(2 * channels, 3 * channels))
+    mix = Kernel(scatter_heads(heads, order).reshape(channels, channels, 1, 1), None).to(dtype)
+    sorted_qk = torch.cat([order[0], order[0] + channels])
+    guides = branch(sorted_qk).scaled(squares.total.clamp_min(UNIT_EPS**2).rsqrt()[sorted_qk])
+    intra = attention.intra_modulator
+    gating, down, up = (kernel_of(step, dtype) for step in (intra.gatingConv, intra.down, intra.up))
+    project_out = kernel_of(attention.project_out, dtype)
+
+    def change(strip: Strip) -> Tensor:
+        rows = features(strip)  # (r + halo, W, C)
+        q_unit, k_unit = guides(rows, strip).chunk(2, -1)  # each (r, W, C), sorted
+        guide = q_unit + k_unit
+        out = pointwise(values(rows, strip), mix)  # (r, W, C), sorted
+        mixed = guide.add_(out)
+        gated = F.gelu(pointwise(mixed, gating)).mul_(mixed)
+        out += pointwise(pointwise(gated, down), up)
+        return pointwise(out, project_out)
+
+    return change, cache
+
+
+def _pixels(rows: Tensor) -> Tensor:
+    """Pixels of a strip as rows of a matrix, in the precision of sums: (r, W, C) → (r·W, C)."""
+    return rows.flatten(0, 1).to(statistics_dtype(rows))
+
+
+ATTENTIONS: dict[type[nn.Module], Callable[..., tuple[Change, Tensor | None]]] = {
+    ChannelAttention: channel_attention,
+    GuidedLowRankAttention: guided_low_rank_attention,
+    HierarchicalAttention: hierarchical_attention,
+}

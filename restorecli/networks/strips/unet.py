@@ -1,0 +1,196 @@
+"""The U of the networks, by strips: what their ``forward`` says, with buffers named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from restorecli.networks.blocks import Downsample, Upsample, pad_to_multiple
+from restorecli.networks.hint import HINT, EncoderBlock
+from restorecli.networks.restormer import Restormer
+from restorecli.networks.strips.attention import ATTENTIONS, Features, feed_forward
+from restorecli.networks.strips.rows import (
+    Kernel,
+    Strip,
+    add_in_place,
+    convolve3x3,
+    kernel_of,
+    pointwise,
+    strips_of,
+)
+
+
+@torch.no_grad()
+def restore_by_strips(
+    network: nn.Module, x: Tensor, *, strip_rows: int, dtype: torch.dtype | None = None
+) -> Tensor:
+    """``network(x)``, evaluated by strips of ``strip_rows`` rows, without gradient.
+
+    Images of a batch are restored one after the other, so only ``x`` and the result grow with it.
+    Features are as precise as ``dtype``; sums over pixels, norms and softmax are float32 or
+    better. The strip height changes memory and speed, and the result by rounding only.
+
+    Args:
+        network: Restormer, GLMHA-Restormer or HINT; float32 or float64 parameters.
+        x: (B, inp_channels, H, W), nominally [0, 1], any H and W from 1, on the network's device.
+        strip_rows: Rows of features at a time, at every level; at least 1.
+        dtype: Precision of the features; that of ``x`` when ``None``. With half precision, give
+            ``x`` in float32: the image itself is then not rounded.
+
+    Shape:
+        → (B, out_channels, H, W), dtype of ``x``, not clamped.
+
+    Raises:
+        ValueError: Another network, half-precision parameters, or ``strip_rows`` below 1.
+    """
+    if not isinstance(network, (Restormer, HINT)):
+        raise ValueError(f"no evaluation by strips for {type(network).__name__}")
+    if strip_rows < 1:
+        raise ValueError(f"strip_rows must be at least 1, got {strip_rows}")
+    if network.output.weight.dtype not in (torch.float32, torch.float64):
+        raise ValueError(
+            f"parameters must be float32 or float64, got {network.output.weight.dtype}; "
+            "features in half precision are asked for with dtype"
+        )
+    batch, _, height, width = x.shape
+    result = x.new_empty(batch, network.output.out_channels, height, width)
+    for image, restored in zip(pad_to_multiple(x), result, strict=True):
+        _restore(network, image, restored, strip_rows, dtype or x.dtype)
+    return result
+
+
+def _restore(
+    network: Restormer | HINT, image: Tensor, restored: Tensor, strip_rows: int, dtype: torch.dtype
+) -> None:
+    """Restore one image (inp_channels, H', W') into (out_channels, H, W); sides padded by 8."""
+    _, height, width = image.shape
+    dim = network.output.in_channels // 2
+    # The decoder's first level is twice as wide as the encoder's. Both live in one buffer.
+    wide = torch.empty(height, width, 2 * dim, dtype=dtype, device=image.device)
+    level1 = wide.flatten()[height * width * dim :].view(height, width, dim)
+
+    embed(network, image, level1, strip_rows)
+    cache = through(network.encoder_level1, level1, strip_rows, None)
+    level2 = down(network.down1_2, level1, strip_rows)  # (H'/2, W'/2, 2D)
+    cache = through(network.encoder_level2, level2, strip_rows, cache)
+    level3 = down(network.down2_3, level2, strip_rows)  # (H'/4, W'/4, 4D)
+    cache = through(network.encoder_level3, level3, strip_rows, cache)
+    latent = down(network.down3_4, level3, strip_rows)  # (H'/8, W'/8, 8D)
+    cache = through(network.latent, latent, strip_rows, cache)
+    up_and_reduce(network.up4_3, network.reduce_chan_level3, latent, level3, strip_rows)
+    del latent
+    cache = through(network.decoder_level3, level3, strip_rows, cache)
+    up_and_reduce(network.up3_2, network.reduce_chan_level2, level3, level2, strip_rows)
+    del level3
+    cache = through(network.decoder_level2, level2, strip_rows, cache)
+    up_and_concatenate(network.up2_1, level2, level1, wide, strip_rows)
+    del level2, level1
+    cache = through(network.decoder_level1, wide, strip_rows, cache)
+    cache = through(network.refinement, wide, strip_rows, cache)
+    write_output(network, wide, image, restored, strip_rows)
+
+
+def through(
+    blocks: Iterable[nn.Module], x: Tensor, strip_rows: int, cache: Tensor | None
+) -> Tensor | None:
+    """Apply ``blocks`` in turn to ``x`` (H, W, C), in place; the cache (1, m, m) is HINT's."""
+    strips = strips_of(x.shape[0], strip_rows)
+    for block in blocks:
+        if not isinstance(block, EncoderBlock):
+            attend = ATTENTIONS[type(block.attn)]
+            change, cache = attend(block.attn, Features(x, block.norm1, strips), cache)
+            add_in_place(x, change, strips)
+        add_in_place(x, feed_forward(block.ffn, Features(x, block.norm2, strips)), strips)
+    return cache
+
+
+def embed(network: Restormer | HINT, image: Tensor, level1: Tensor, strip_rows: int) -> None:
+    """``PatchEmbed``: image (inp_channels, H, W) → ``level1`` (H, W, D)."""
+    for strip in strips_of(image.shape[1], strip_rows):
+        level1[strip.start : strip.stop] = embedded(network, image, strip, level1.dtype)
+
+
+def embedded(network: Restormer | HINT, image: Tensor, strip: Strip, dtype: torch.dtype) -> Tensor:
+    """First features of a strip of the image (inp_channels, H, W): (r, W, D)."""
+    rows = image[:, strip.top : strip.bottom].permute(1, 2, 0).to(dtype).contiguous()
+    return convolve3x3(rows, kernel_of(network.patch_embed.proj, dtype), strip)
+
+
+def down(downsample: Downsample, x: Tensor, strip_rows: int) -> Tensor:
+    """``Downsample`` into a new buffer: (H, W, C) → (H/2, W/2, 2C)."""
+    height, width, channels = x.shape
+    kernel = kernel_of(downsample.body[0], x.dtype)
+    small = x.new_empty(height // 2, width // 2, 2 * channels)
+    for strip in strips_of(height // 2, strip_rows):
+        large = Strip(2 * strip.start, 2 * strip.stop, height)
+        y = convolve3x3(x[large.top : large.bottom], kernel, large)  # (2r, W, C/2)
+        y = y.unflatten(1, (-1, 2)).unflatten(0, (-1, 2))  # (r, 2, W/2, 2, C/2)
+        small[strip.start : strip.stop].unflatten(-1, (-1, 2, 2)).copy_(y.permute(0, 2, 4, 1, 3))
+    return small
+
+
+def upsampled(kernel: Kernel, x: Tensor, strip: Strip) -> Tensor:
+    """``Upsample`` of a strip of ``x`` (H, W, C), as a view: (r, 2, W, 2, C/2)."""
+    y = convolve3x3(x[strip.top : strip.bottom], kernel, strip)  # (r, W, 2C)
+    return y.unflatten(-1, (-1, 2, 2)).permute(0, 3, 1, 4, 2)
+
+
+def up_and_reduce(
+    upsample: Upsample, reduce: nn.Conv2d, x: Tensor, skip: Tensor, strip_rows: int
+) -> None:
+    """``skip`` = 1×1 convolution of ``x`` upsampled and ``skip``, concatenated.
+
+    Shape:
+        x: (H/2, W/2, 2C); skip: (H, W, C), overwritten.
+    """
+    up, reduction = kernel_of(upsample.body[0], x.dtype), kernel_of(reduce, x.dtype)
+    for strip in strips_of(x.shape[0], strip_rows):
+        target = skip[2 * strip.start : 2 * strip.stop]
+        large = upsampled(up, x, strip).reshape(target.shape)
+        target.copy_(pointwise(torch.cat([large, target], -1), reduction))
+
+
+def up_and_concatenate(
+    upsample: Upsample, x: Tensor, skip: Tensor, wide: Tensor, strip_rows: int
+) -> None:
+    """``wide`` = ``x`` upsampled and ``skip``, concatenated.
+
+    ``skip`` may be the second half of the memory of ``wide``: rows are filled from the top, and
+    row i of ``wide`` ends before row i + 1 of ``skip`` begins.
+
+    Shape:
+        x: (H/2, W/2, 2C); skip: (H, W, C); wide: (H, W, 2C), overwritten.
+    """
+    channels = skip.shape[-1]
+    kernel = kernel_of(upsample.body[0], x.dtype)
+    for strip in strips_of(x.shape[0], strip_rows):
+        start, stop = 2 * strip.start, 2 * strip.stop
+        kept = skip[start:stop].clone()
+        target = wide[start:stop]
+        target[..., :channels].unflatten(1, (-1, 2)).unflatten(0, (-1, 2)).copy_(
+            upsampled(kernel, x, strip)
+        )
+        target[..., channels:] = kept
+
+
+def write_output(
+    network: Restormer | HINT, x: Tensor, image: Tensor, restored: Tensor, strip_rows: int
+) -> None:
+    """Last convolution, and the residual: ``x`` (H', W', 2D) → ``restored`` (out_channels, H, W).
+
+    The convolution's result is added to the image in the precision of the image.
+    """
+    _, height, width = restored.shape
+    dual_pixel = isinstance(network, Restormer) and network.dual_pixel_task
+    kernel = kernel_of(network.output, x.dtype)
+    for strip in strips_of(x.shape[0], strip_rows):
+        rows = x[strip.top : strip.bottom]
+        if dual_pixel:
+            first = embedded(network, image, strip.haloed, x.dtype)
+            rows = pointwise(first, kernel_of(network.skip_conv, x.dtype)).add_(rows)
+        y = convolve3x3(rows, kernel, strip).permute(2, 0, 1)  # (out_channels, r, W')
+        if not dual_pixel:
+            y = y.to(image.dtype) + image[:, strip.start : strip.stop]
+        restored[:, strip.start : strip.stop] = y[:, : height - strip.start, :width]

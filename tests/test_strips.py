@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from restorecli.networks import HINT, GLMHARestormer, Restormer
+from restorecli.networks.strips import resident_bytes, restore_by_strips, rows
+
+SMALL = {"dim": 8, "num_blocks": [1, 1, 1, 1], "num_refinement_blocks": 1}
+NETWORKS = {
+    "restormer": lambda: Restormer(**SMALL),
+    "restormer with convolution biases": lambda: Restormer(bias=True, **SMALL),
+    "restormer BiasFree gray": lambda: Restormer(
+        inp_channels=1, out_channels=1, LayerNorm_type="BiasFree", **SMALL
+    ),
+    "restormer dual-pixel": lambda: Restormer(
+        inp_channels=6, dual_pixel_task=True, bias=True, **SMALL
+    ),
+    "glmha text": lambda: GLMHARestormer(**SMALL),
+    "glmha text, ratio 0, with biases": lambda: GLMHARestormer(ratio=0, bias=True, **SMALL),
+    "glmha text, ratio 0.75, BiasFree": lambda: GLMHARestormer(
+        ratio=0.75, LayerNorm_type="BiasFree", **SMALL
+    ),
+    "glmha table": lambda: GLMHARestormer(preset="table", **SMALL),
+    "glmha csa": lambda: GLMHARestormer(preset="csa", **SMALL),
+    "hint": lambda: HINT(**(SMALL | {"num_blocks": [1, 2, 1, 1]})),
+    "hint BiasFree with biases": lambda: HINT(bias=True, LayerNorm_type="BiasFree", **SMALL),
+}
+MAIN = ("restormer", "glmha text", "hint")
+STRIP_ROWS = (1, 2, 3, 5, 8, 1000)
+
+
+def lively(network: nn.Module, seed: int = 0) -> nn.Module:
+    """Random parameters, of a size that keeps features of order 1 and every part noticeable."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in network.named_parameters():
+        noise = torch.randn(parameter.shape, generator=generator)
+        with torch.no_grad():
+            if parameter.dim() < 2:  # norms and biases
+                parameter.copy_((1 if name.endswith("body.weight") else 0) + 0.3 * noise)
+            elif name.endswith("temperature"):
+                parameter.copy_(2 + noise)
+            else:
+                parameter.copy_(noise / parameter[0].numel() ** 0.5)
+                if "project_out" in name:
+                    parameter *= 0.5
+    return network.eval()
+
+
+def image_for(network: nn.Module, height: int, width: int, batch: int = 1, seed: int = 0):
+    """A smooth random image with some noise, float64 in [0, 1]."""
+    generator = torch.Generator().manual_seed(seed)
+    channels = network.patch_embed.proj.in_channels
+    coarse = torch.rand(batch, channels, 4, 4, generator=generator, dtype=torch.float64)
+    smooth = nn.functional.interpolate(coarse, size=(height, width), mode="bilinear")
+    noise = torch.rand(smooth.shape, generator=generator, dtype=torch.float64)
+    return 0.8 * smooth + 0.2 * noise
+
+
+def assert_same(network: nn.Module, x: torch.Tensor, strip_rows: int) -> None:
+    with torch.no_grad():
+        expected = network(x)
+    assert 0.1 < expected.std() < 100, "the comparison would mean little"
+    torch.testing.assert_close(
+        restore_by_strips(network, x, strip_rows=strip_rows), expected, rtol=0, atol=1e-10
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "strip_rows"),
+    [(name, rows) for name in NETWORKS for rows in (STRIP_ROWS if name in MAIN else (1, 5, 1000))],
+)
+def test_strips_equal_the_plain_forward_pass(name, strip_rows):
+    network = lively(NETWORKS[name]()).double()
+    assert_same(network, image_for(network, 24, 16), strip_rows)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (8, 200), (1, 1), (13, 27), (72, 104), (136, 40)])
+@pytest.mark.parametrize("name", MAIN)
+def test_strips_equal_the_plain_forward_pass_at_any_size(name, size):
+    network = lively(NETWORKS[name]()).double()
+    assert_same(network, image_for(network, *size), strip_rows=5)
+
+
+@pytest.mark.parametrize("name", MAIN)
+def test_images_of_a_batch_do_not_meet(name):
+    network = lively(NETWORKS[name]()).double()
+    x = image_for(network, 16, 24, batch=3)
+    batch = restore_by_strips(network, x, strip_rows=3)
+    alone = [restore_by_strips(network, image[None], strip_rows=3) for image in x]
+    assert torch.equal(batch, torch.cat(alone))
+    assert_same(network, x, strip_rows=3)
+
+
+@pytest.mark.parametrize("name", MAIN)
+def test_the_8_bit_picture_does_not_depend_on_the_strip_height(name):
+    network = lively(NETWORKS[name]())
+    x = image_for(network, 64, 96).float()
+    results = [restore_by_strips(network, x, strip_rows=rows) for rows in (3, 8, 1000)]
+    for result in results:
+        torch.testing.assert_close(result, results[0], rtol=0, atol=2e-5)
+        assert torch.equal((result * 255).round(), (results[0] * 255).round())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ["restormer", "restormer BiasFree gray", "glmha text"])
+def test_half_precision_features_stay_close(name, dtype):
+    network = lively(NETWORKS[name]())
+    x = image_for(network, 32, 40).float()
+    exact = restore_by_strips(network, x, strip_rows=8)
+    rough = restore_by_strips(network, x, strip_rows=8, dtype=dtype)
+    assert rough.dtype == torch.float32
+    assert (rough - exact).square().mean().sqrt() < 20 * torch.finfo(dtype).eps * exact.std()
+
+
+def test_half_precision_hint_is_finite():
+    # Its order is discontinuous: rounded queries may be another network, so closeness is no test.
+    network = lively(NETWORKS["hint"]())
+    x = image_for(network, 32, 40).float()
+    assert restore_by_strips(network, x, strip_rows=8, dtype=torch.bfloat16).isfinite().all()
+
+
+@pytest.mark.parametrize("without_float64", [frozenset(), frozenset({"cpu"})])
+def test_many_small_terms_are_not_lost_in_a_sum(monkeypatch, without_float64):
+    monkeypatch.setattr(rows, "WITHOUT_FLOAT64", without_float64)
+    total = rows.PixelSum()
+    total.add(torch.tensor([2.0**24]))
+    for _ in range(1000):
+        total.add(torch.tensor([0.25]))
+    assert total.total.item() == 2**24 + 250
+
+
+@pytest.mark.parametrize(
+    ("strip_rows", "rows_of_last"), [(1, 1), (3, 1), (4, 2), (10, 10), (99, 10)]
+)
+def test_strips_cover_the_plane_in_order(strip_rows, rows_of_last):
+    strips = rows.strips_of(10, strip_rows)
+    covered = [row for strip in strips for row in range(strip.start, strip.stop)]
+    assert covered == list(range(10))
+    assert strips[-1].stop - strips[-1].start == rows_of_last
+    assert all(0 <= strip.top <= strip.start < strip.stop <= strip.bottom <= 10 for strip in strips)
