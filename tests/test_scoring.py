@@ -343,6 +343,23 @@ def test_metrics_writes_every_report_before_the_gate_fails(cli, folders):
     cli(*args, "--overwrite", raises=QualityError)
 
 
+def test_an_interrupted_run_still_writes_what_is_done(cli, folders, monkeypatch):
+    root, _ = folders
+    whole = scoring.score_all
+
+    def interrupted(*args, **options):
+        yield next(whole(*args, **options))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(scoring, "score_all", interrupted)
+    file = root / "scores.json"
+    result = cli("metrics", root / "out", "--ref", root / "gt", "--report", file)
+    assert result.exit_code == 130
+    report = Report.from_json(file.read_text())
+    assert report.interrupted
+    assert [row.name for row in report.rows] == ["1.png"]
+
+
 def test_metrics_against_itself_differs_by_nothing(cli, folders):
     root, _ = folders
     result = cli("metrics", root / "out", "--ref", root / "gt", "--against", root / "out")

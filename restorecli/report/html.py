@@ -19,7 +19,7 @@ from pathlib import Path
 
 from restorecli.report.data import Report, Row, Summary, score_columns, scores_by_kind
 from restorecli.report.pictures import Reader, Source, source, thumbnail, total_bytes
-from restorecli.report.plot import distribution
+from restorecli.report.plot import MOST_DOTS, distribution
 from restorecli.report.words import (
     duration_text,
     kind_label,
@@ -200,6 +200,9 @@ def _plots(report: Report) -> str:
     if not report.summary:
         return ""
     figures = []
+    dots = "Each dot is a picture"
+    if len(report.rows) > MOST_DOTS:
+        dots = "The outline shows where pictures crowd"
     for score in dict.fromkeys(summary.score for summary in report.summary):
         values: dict[str, list[float]] = {}
         for row in report.rows:
@@ -210,8 +213,9 @@ def _plots(report: Report) -> str:
             figures.append(f"<figure>{svg}</figure>")
     if figures:
         body = f'<div class="plots">{"".join(figures)}</div>' + (
-            '<p class="hint">A dot is a picture; the box spans the middle half with the median in '
-            "it, whiskers reach to 1.5 times its width.</p>"
+            f'<p class="hint">{dots}; '
+            "the box spans the middle half with the median in it, whiskers reach to 1.5 times its "
+            "width.</p>"
         )
     else:
         body = (
@@ -324,7 +328,8 @@ def _table(report: Report, thumbnails: Sequence[bool]) -> str:
             cells.append(_cell(used, "" if used is None else size_text(used)))
         body.append(f"<tr>{''.join(cells)}</tr>")
     return (
-        f'<table id="rows"><thead><tr>{"".join(head)}</tr></thead>'
+        f'<table id="rows" style="min-width: {10 + 5.5 * len(head)}rem">'
+        f'<colgroup><col class="first"></colgroup><thead><tr>{"".join(head)}</tr></thead>'
         f"<tbody>{''.join(body)}</tbody></table>"
     )
 

@@ -14,7 +14,7 @@ from restorecli.report.words import kind_label, printable, score_label
 # Colours that matplotlib writes and the page replaces by its own, light or dark.
 INK, BEFORE, AFTER = "#010203", "#040506", "#070809"
 PAGE_COLOURS = {INK: "var(--ink-soft)", BEFORE: "var(--before)", AFTER: "var(--after)"}
-MOST_DOTS = 1000  # pictures; above that, boxes only
+MOST_DOTS = 120  # pictures; above that an outline of their density, which a browser draws faster
 LONGEST_LABEL = 22
 
 
@@ -76,22 +76,27 @@ def distribution(
 
 
 def _draw_kind(axes: Any, position: int, row: Sequence[float], colour: str) -> None:
+    few = len(row) <= MOST_DOTS
     axes.boxplot(
         row,
         positions=[position],
         orientation="horizontal",
-        widths=0.5,
-        showfliers=len(row) > MOST_DOTS,
+        widths=0.5 if few else 0.16,
+        showfliers=False,
         boxprops={"color": colour, "linewidth": 1},
         whiskerprops={"color": colour, "linewidth": 1},
         capprops={"color": colour, "linewidth": 1},
         medianprops={"color": colour, "linewidth": 2.4},
-        flierprops={"markeredgecolor": colour, "markersize": 3},
     )
-    if len(row) <= MOST_DOTS:
+    if few:
         spread = [position + 0.44 * ((i * 0.6180339887) % 1 - 0.5) for i in range(len(row))]
-        size = 16 if len(row) <= 60 else 6
-        axes.scatter(row, spread, s=size, color=colour, alpha=0.55, linewidths=0, zorder=3)
+        axes.scatter(row, spread, s=16, color=colour, alpha=0.55, linewidths=0, zorder=3)
+    elif min(row) < max(row):
+        density = axes.violinplot(
+            row, positions=[position], orientation="horizontal", widths=0.8, showextrema=False
+        )
+        for body in density["bodies"]:
+            body.set(facecolor=colour, edgecolor="none", alpha=0.35)
 
 
 def _short(kind: str) -> str:
