@@ -13,7 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from restorecli.errors import RestoreError
-from restorecli.results import FileResult, Summary
+from restorecli.report import Report, Row, image_line, summary_line
+from restorecli.report.words import duration_text, number, printable, score_label
 
 
 def words() -> Console:
@@ -24,15 +25,20 @@ def words() -> Console:
 def show_error(error: RestoreError) -> None:
     """One sentence, and what to do."""
     console = words()
-    console.print(f"[bold red]Error:[/] {escape(_printable(error.message))}")
+    console.print(f"[bold red]Error:[/] {_safe(error.message)}")
     if error.hint:
-        console.print(f"  {escape(_printable(error.hint))}")
+        console.print(f"  {_safe(error.hint)}")
+
+
+def show_line(line: str) -> None:
+    """One line of data on stdout, at once."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 def show_json(data: Mapping[str, Any]) -> None:
-    """One line of JSON on stdout."""
-    sys.stdout.write(json.dumps(data, ensure_ascii=False) + "\n")
-    sys.stdout.flush()
+    """Data as one line of JSON on stdout."""
+    show_line(json.dumps(data))
 
 
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -87,29 +93,28 @@ class RunDisplay:
         """``share`` of the current image has been done."""
         self.progress.advance(self.inside, 100 * share)
 
-    def finish(self, result: FileResult) -> None:
+    def finish(self, row: Row) -> None:
         """One input has come to its end."""
         self.progress.advance(self.files)
         self.progress.reset(self.inside)
         if self.as_json:
-            show_json(result.as_json())
-        if not self.quiet or result.error:
-            self._say(result)
+            show_line(image_line(row))
+        if not self.quiet or row.error:
+            self._say(row)
 
-    def _say(self, result: FileResult) -> None:
-        name = escape(_printable(str(result.input)))
-        if result.error:
-            self.console.print(f"[red]failed[/]  {name}: {escape(_printable(str(result.error)))}")
-        elif result.status == "skipped":
-            self.console.print(f"[dim]kept[/]    {escape(_printable(str(result.output)))}")
+    def _say(self, row: Row) -> None:
+        if row.error:
+            self.console.print(f"[red]failed[/]  {_safe(row.name)}: {_safe(row.error)}")
+        elif row.status == "skipped":
+            self.console.print(f"[dim]kept[/]    {_safe(str(row.output))}")
         else:
-            how = "whole image" if result.exact else f"tiles of {result.tile_px} px"
-            target = escape(_printable(str(result.output)))
+            how = "whole image" if row.exact else f"tiles of {row.tile_px} px"
             self.console.print(
-                f"[green]done[/]    {name} → {target}  {result.elapsed_s:.1f} s, {how}"
+                f"[green]done[/]    {_safe(row.name)} → {_safe(str(row.output))}  "
+                f"{duration_text(row.elapsed_s or 0)}, {how}"
             )
-        for note in result.notes:
-            self.console.print(f"        note: {escape(note)}")
+        for note in row.notes:
+            self.console.print(f"        note: {_safe(note)}")
 
 
 def show_plan(pairs: Sequence[tuple[str, str]], *, as_json: bool) -> None:
@@ -118,29 +123,36 @@ def show_plan(pairs: Sequence[tuple[str, str]], *, as_json: bool) -> None:
         if as_json:
             show_json({"input": source, "output": target, "status": "planned"})
         else:
-            words().print(
-                f"would write {escape(_printable(target))} from {escape(_printable(source))}"
+            words().print(f"would write {_safe(target)} from {_safe(source)}")
+
+
+def show_summary(report: Report, *, as_json: bool, quiet: bool) -> None:
+    """Counts, mean scores and settings of a run."""
+    if as_json:
+        show_line(summary_line(report))
+    if quiet:
+        return
+    counts = report.counts
+    said = [f"{counts['ok']} restored"]
+    said += [f"{n} {word}" for word, n in counts.items() if n and word != "ok"]
+    settings = report.settings
+    console = words()
+    console.print(
+        f"{'Interrupted: ' if report.interrupted else ''}{', '.join(said)} in "
+        f"{duration_text(report.elapsed_s or 0)} "
+        f"({settings.model_id}, {settings.device}, {settings.precision})"
+    )
+    for note in report.notes:
+        console.print(_safe(note))
+    before = {summary.score: summary.mean for summary in report.summary if summary.of == "before"}
+    for summary in report.summary:
+        if summary.of == "after":
+            console.print(
+                f"{score_label(summary.score)}: {number(before.get(summary.score), summary.score)}"
+                f" → {number(summary.mean, summary.score)} (mean of {summary.count})"
             )
 
 
-def show_summary(summary: Summary, *, as_json: bool, quiet: bool) -> None:
-    """Counts and settings of a run."""
-    if as_json:
-        show_json(summary.as_json())
-    if quiet:
-        return
-    ended = "Interrupted: " if summary.interrupted else ""
-    parts = [f"{summary.count('done')} restored"]
-    counts = {"skipped": summary.count("skipped"), "failed": summary.count("failed")}
-    parts += [f"{n} {word}" for word, n in counts.items() if n]
-    if summary.ignored:
-        parts.append(f"{summary.ignored} other file(s) ignored")
-    words().print(
-        f"{ended}{', '.join(parts)} in {summary.elapsed_s:.1f} s "
-        f"({summary.model}, {summary.device}, {summary.precision})"
-    )
-
-
-def _printable(text: str) -> str:
-    """Control characters in names and messages must not steer the terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+def _safe(text: str) -> str:
+    """Names and messages must steer neither the terminal nor rich."""
+    return escape(printable(text))

@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psutil
 import torch
 from torch import nn
 
 from restorecli.errors import DeviceError, UsageError
+from restorecli.networks.strips import resident_bytes
 from restorecli.options import AUTO, DEFAULT_OVERLAP_PX, MULTIPLE_PX, SMALLEST_TILE_PX
 
 MEMORY_SHARE = 0.6  # of what is free now: other programs and the encoder need some too
-LARGEST_TILE_PX = 2048
+LARGEST_TILE_PX = 4096
+STRIP_ROWS = 16  # features of so many rows stay in the cache; see benchmarks/strips.py
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How one image is restored. ``tile_px`` is ``None`` for the whole image at once."""
+    """How one image is restored: by strips, whole or in tiles (``tile_px``)."""
 
     tile_px: int | None
     overlap_px: int
+    strip_rows: int
     predicted_bytes: int
 
     @property
     def exact(self) -> bool:
-        """The whole image in one piece: no tile has changed the result."""
+        """The whole image: strips give the same pixels, tiles would change them."""
         return self.tile_px is None
 
 
@@ -71,61 +74,60 @@ def choose_precision(name: str) -> torch.dtype:
 def make_plan(
     network: nn.Module,
     size: tuple[int, int],
-    device: torch.device,
+    available_bytes: int,
     *,
+    bytes_per_value: int,
     tile: int | None,
     overlap_px: int,
 ) -> Plan:
-    """Whole image if the features fit into a share of the free memory, else the largest tiles.
+    """Whole image if it fits into a share of the memory, else the largest tiles that do.
 
     Args:
-        network: Its first convolution tells the width of the features.
+        network: What the memory formula depends on.
         size: (height, width) of the image in pixels.
-        device: Where the features will be.
+        available_bytes: Memory that can be had now.
+        bytes_per_value: Of the features: 4 for float32, 2 for half precision.
         tile: Side in pixels, ``None`` for the whole image, or ``AUTO``.
         overlap_px: What neighbouring tiles share.
     """
-    height, width = size
+
+    def plan(tile_px: int | None) -> Plan:
+        height, width = size if tile_px is None else (min(tile_px, side) for side in size)
+        needed = resident_bytes(
+            network, height, width, strip_rows=STRIP_ROWS, bytes_per_value=bytes_per_value
+        )
+        return Plan(
+            tile_px=tile_px,
+            overlap_px=overlap_px if tile_px else 0,
+            strip_rows=STRIP_ROWS,
+            predicted_bytes=needed,
+        )
+
+    whole = plan(None)
     if tile is None or (tile != AUTO and tile >= max(size)):
-        return Plan(tile_px=None, overlap_px=0, predicted_bytes=forward_bytes(network, size))
+        return whole
     if tile != AUTO:
-        predicted = forward_bytes(network, (min(tile, height), min(tile, width)))
-        return Plan(tile_px=tile, overlap_px=overlap_px, predicted_bytes=predicted)
-    budget = MEMORY_SHARE * free_bytes(device)
-    whole = forward_bytes(network, size)
-    if whole <= budget:
-        return Plan(tile_px=None, overlap_px=0, predicted_bytes=whole)
+        return plan(tile)
+    budget = MEMORY_SHARE * available_bytes
+    if whole.predicted_bytes <= budget:
+        return whole
     tile_px = LARGEST_TILE_PX
-    while tile_px > SMALLEST_TILE_PX and forward_bytes(network, (tile_px, tile_px)) > budget:
+    while tile_px > SMALLEST_TILE_PX and plan(tile_px).predicted_bytes > budget:
         tile_px -= SMALLEST_TILE_PX
-    predicted = forward_bytes(network, (tile_px, tile_px))
-    return Plan(tile_px=tile_px, overlap_px=overlap_px, predicted_bytes=predicted)
+    return plan(tile_px)
 
 
 def smaller_plan(plan: Plan, size: tuple[int, int]) -> Plan | None:
     """The plan to try after running out of memory: half the tile; ``None`` at the end."""
-    current = plan.tile_px or max(size)
-    tile_px = current // 2 // MULTIPLE_PX * MULTIPLE_PX
+    tile_px = (plan.tile_px or max(size)) // 2 // MULTIPLE_PX * MULTIPLE_PX
     if tile_px < SMALLEST_TILE_PX:
         return None
-    overlap_px = plan.overlap_px or DEFAULT_OVERLAP_PX
-    return Plan(tile_px=tile_px, overlap_px=overlap_px, predicted_bytes=plan.predicted_bytes // 4)
-
-
-def forward_bytes(network: nn.Module, size: tuple[int, int]) -> int:
-    """Memory of one forward pass in float32 above the parameters, in bytes.
-
-    The widest moment is a feed-forward at full resolution: its hidden features twice (before and
-    after the depth-wise convolution), the gate and the residual, for width 2·dim. Checked against
-    measured peaks by ``benchmarks/memory.py``.
-    """
-    dim = network.get_parameter("patch_embed.proj.weight").shape[0]
-    padded = [-(-side // MULTIPLE_PX) * MULTIPLE_PX for side in size]
-    values_per_pixel = FORWARD_VALUES_PER_DIM * dim
-    return int(padded[0] * padded[1] * values_per_pixel * 4)
-
-
-FORWARD_VALUES_PER_DIM = 36.0  # float32 values alive per pixel and unit of dim, at the peak
+    return replace(
+        plan,
+        tile_px=tile_px,
+        overlap_px=plan.overlap_px or DEFAULT_OVERLAP_PX,
+        predicted_bytes=plan.predicted_bytes // 4,
+    )
 
 
 def free_bytes(device: torch.device) -> int:

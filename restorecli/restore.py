@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Protocol
 
@@ -18,9 +19,18 @@ from restorecli.errors import DeviceError, InputError, RestoreError, WeightsErro
 from restorecli.images import Photo, check_target, read_photo, write_photo
 from restorecli.images.tensors import to_pixels, to_tensor
 from restorecli.inputs import Item, Selection
-from restorecli.networks import channels_last
-from restorecli.plan import Plan, choose_device, choose_precision, make_plan, smaller_plan
-from restorecli.results import FileResult, Summary
+from restorecli.networks.strips import restore_by_strips
+from restorecli.options import AUTO
+from restorecli.plan import (
+    Plan,
+    choose_device,
+    choose_precision,
+    free_bytes,
+    make_plan,
+    smaller_plan,
+)
+from restorecli.report import Report, Row, Settings
+from restorecli.scoring import InPass, protocol_text, versions
 from restorecli.tiling import restore_tiled
 from restorecli.weights import WeightEntry, registry
 from restorecli.weights.checkpoint import LoadedModel, load_model
@@ -61,7 +71,12 @@ class Engine:
         x = to_tensor(pixels, self.model.channels)  # (1, C, H, W)
         size = (x.shape[2], x.shape[3])
         plan = make_plan(
-            self.model.network, size, self.device, tile=self.tile, overlap_px=self.overlap_px
+            self.model.network,
+            size,
+            free_bytes(self.device),
+            bytes_per_value=self.precision.itemsize,
+            tile=self.tile,
+            overlap_px=self.overlap_px,
         )
         y, plan = self._within_memory(x, plan, self.precision, on_progress)
         if self.precision != torch.float32 and not bool(torch.isfinite(y).all()):
@@ -96,26 +111,26 @@ class Engine:
     @property
     def may_shrink(self) -> bool:
         """Whether the tile size was left to us."""
-        return self.tile is not None and self.tile < 0
+        return self.tile == AUTO
 
     def _run(
         self, x: Tensor, plan: Plan, precision: torch.dtype, on_progress: ImageProgress
     ) -> Tensor:
         def forward(part: Tensor) -> Tensor:
-            part = part.to(self.device, memory_format=torch.channels_last)
-            with torch.autocast(
-                self.device.type, precision, enabled=precision is not torch.float32
-            ):
-                return self.model.network(part).float().cpu()
+            return restore_by_strips(
+                self.model.network,
+                part.to(self.device),
+                strip_rows=plan.strip_rows,
+                dtype=precision,
+            ).cpu()
 
-        with torch.inference_mode():
-            if plan.tile_px is None:
-                y = forward(x)
-                on_progress(1.0)
-                return y
-            return restore_tiled(
-                forward, x, tile_px=plan.tile_px, overlap_px=plan.overlap_px, on_tile=on_progress
-            )
+        if plan.tile_px is None:
+            y = forward(x)
+            on_progress(1.0)
+            return y
+        return restore_tiled(
+            forward, x, tile_px=plan.tile_px, overlap_px=plan.overlap_px, on_tile=on_progress
+        )
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -150,7 +165,7 @@ def prepare(
             "which the command line cannot give it.",
             hint="Choose another --model.",
         )
-    network = channels_last(model.network.to(chosen_device))
+    network = model.network.to(chosen_device)
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.allow_tf32 = False
     return Engine(
@@ -184,67 +199,100 @@ class Listener(Protocol):
     def advance(self, share: float) -> None:
         """``share`` of the current image has been done."""
 
-    def finish(self, result: FileResult) -> None:
+    def finish(self, row: Row) -> None:
         """One input has come to its end."""
 
 
 def run(
-    engine: Engine, task: str, selection: Selection, *, overwrite: bool, listener: Listener
-) -> Summary:
+    engine: Engine,
+    task: str,
+    selection: Selection,
+    *,
+    overwrite: bool,
+    listener: Listener,
+    scoring: InPass | None = None,
+) -> Report:
     """Restore everything; one bad image never stops the rest, Ctrl-C ends the run cleanly."""
     started = time.perf_counter()
-    results: list[FileResult] = []
+    rows: list[Row] = []
     interrupted = False
     listener.start(len(selection.items))
     try:
         for item in selection.items:
-            result = _restore_item(engine, item, overwrite=overwrite, listener=listener)
-            results.append(result)
-            listener.finish(result)
+            row = _restore_item(
+                engine, item, overwrite=overwrite, listener=listener, scoring=scoring
+            )
+            rows.append(row)
+            listener.finish(row)
     except KeyboardInterrupt:
         interrupted = True
-    return Summary(
-        task=task,
-        model=engine.model.id,
-        model_sha256=engine.model.sha256,
-        device=str(engine.device),
-        precision=engine.precision_name,
-        results=results,
-        ignored=selection.ignored,
-        interrupted=interrupted,
+    exact = [row.exact for row in rows if row.exact is not None]
+    protocol = scoring.protocol if scoring else None
+    return Report(
+        title=f"{task}: {len(rows)} picture(s)",
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         elapsed_s=time.perf_counter() - started,
+        settings=Settings(
+            command=task,
+            task=task,
+            model_id=engine.model.id,
+            model_sha256=engine.model.sha256,
+            protocol=protocol.name if protocol else None,
+            protocol_text=protocol_text(protocol) if protocol else None,
+            device=str(engine.device),
+            precision=engine.precision_name,
+            exact=all(exact) if exact else None,
+            versions=versions(),
+        ),
+        rows=tuple(rows),
+        notes=(f"{selection.ignored} other file(s) ignored",) if selection.ignored else (),
+        interrupted=interrupted,
     )
 
 
-def _restore_item(engine: Engine, item: Item, *, overwrite: bool, listener: Listener) -> FileResult:
+def _restore_item(
+    engine: Engine, item: Item, *, overwrite: bool, listener: Listener, scoring: InPass | None
+) -> Row:
+    name, source, target = str(item.source), item.source, item.target
     if item.finished:
-        return FileResult(input=item.source, output=item.target, status="skipped")
+        return Row(name=name, input=name, output=str(target), status="skipped")
     started = time.perf_counter()
     try:
         if item.error:
             raise item.error
-        photo = read_photo(item.source)
-        check_target(item.target, alpha=photo.alpha is not None)
+        photo = read_photo(source)
+        check_target(target, alpha=photo.alpha is not None)
         restored, plan = restore_photo(engine, photo, listener.advance)
-        write_photo(restored, item.target, overwrite=overwrite)
+        write_photo(restored, target, overwrite=overwrite)
+        elapsed_s = time.perf_counter() - started
+        return Row(
+            name=name,
+            input=name,
+            output=str(target),
+            reference=_reference(source, scoring),
+            height_px=photo.size[0],
+            width_px=photo.size[1],
+            exact=plan.exact,
+            tile_px=plan.tile_px,
+            elapsed_s=elapsed_s,
+            notes=photo.notes,
+            scores_before=scoring.scores(source, source) if scoring else {},
+            scores_after=scoring.scores(source, target) if scoring else {},
+        )
     except RestoreError as error:
-        return FileResult(
-            input=item.source,
-            output=None,
+        return Row(
+            name=name,
+            input=name,
             status="failed",
-            error=error,
+            error=str(error),
+            exit_code=error.exit_code,
             elapsed_s=time.perf_counter() - started,
         )
-    return FileResult(
-        input=item.source,
-        output=item.target,
-        status="done",
-        size=photo.size,
-        exact=plan.exact,
-        tile_px=plan.tile_px,
-        elapsed_s=time.perf_counter() - started,
-        notes=photo.notes,
-    )
+
+
+def _reference(source: Path, scoring: InPass | None) -> str | None:
+    reference = scoring.references.get(source) if scoring else None
+    return str(reference) if reference else None
 
 
 def restore_photo(

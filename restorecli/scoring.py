@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from restorecli.errors import InputError, QualityError, RestoreError, UsageError
+from restorecli.errors import QualityError, RestoreError, UsageError
+from restorecli.images import read_photo
 from restorecli.metrics import EXTRA_METRICS, Protocol, extra_metric, score
 from restorecli.pairing import Found, Pairing, Picture, find_pictures, pair
 from restorecli.report import Comparison, LabelledPicture, Report, Row, Settings
@@ -130,6 +131,32 @@ def score_all(
         yield from executor.map(_row, work, chunksize=PAIRS_PER_MESSAGE)
     finally:
         executor.shutdown(cancel_futures=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InPass:
+    """Scores while restoring: input and result of each picture against its reference."""
+
+    protocol: Protocol
+    references: Mapping[Path, Path]  # input → reference
+
+    def scores(self, source: Path, picture: Path) -> dict[str, float]:
+        """Scores of ``picture``, which shows what ``source`` shows; none without a reference.
+
+        Both are read from their files, so that `restore metrics` prints the same numbers.
+        """
+        reference = self.references.get(source)
+        if reference is None:
+            return {}
+        return score(read_pixels(picture), read_pixels(reference), self.protocol)
+
+
+def in_pass(
+    inputs: Sequence[Path], reference: Path, protocol: Protocol, *, allow_missing: bool
+) -> InPass:
+    """Find the reference of every input before anything is restored; raises like `plan`."""
+    tasks = plan(inputs, reference, allow_missing=allow_missing).tasks
+    return InPass(protocol=protocol, references={task.restored: task.reference for task in tasks})
 
 
 def compose_report(
@@ -278,7 +305,8 @@ def read_pixels(path: Path) -> NDArray[Any]:
     Raises:
         InputError: the file cannot be read as a picture.
     """
-    pixels, alpha = _read(path)
+    photo = read_photo(path)
+    pixels, alpha = photo.pixels, photo.alpha
     if alpha is None:
         return pixels
     white = np.iinfo(pixels.dtype).max
@@ -293,28 +321,6 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _read(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
-    """Pixels and alpha, upright."""
-    import cv2
-
-    try:
-        data = np.frombuffer(path.read_bytes(), np.uint8)
-    except OSError as error:
-        raise InputError(f"Cannot read {str(path)!r}: {error.strerror or error}.") from error
-    flags = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR
-    try:
-        image = cv2.imdecode(data, flags) if data.size else None
-        raw = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
-    except cv2.error:
-        image = raw = None
-    if image is None or raw is None or image.dtype not in (np.uint8, np.uint16):
-        raise InputError(f"Cannot read {str(path)!r}: not a picture this version can decode.")
-    alpha = raw[..., 3] if raw.ndim == 3 and raw.shape[2] == 4 else None
-    if alpha is not None and alpha.shape != image.shape[:2]:
-        raise InputError(f"Cannot read {str(path)!r}: transparency and orientation together.")
-    return (image if image.ndim == 2 else np.ascontiguousarray(image[..., ::-1])), alpha
 
 
 def _start_worker() -> None:

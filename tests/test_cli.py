@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -98,11 +99,11 @@ def test_a_folder_keeps_its_tree_and_names_and_json_tells_each_file(
     assert files_in(tmp_path / "o") == ["10.jpg", "2.png", "deep/3.webp"]
     *rows, last = outcome.lines
     assert [Path(row["input"]).name for row in rows] == ["2.png", "10.jpg", "broken.png", "3.webp"]
-    assert [row["status"] for row in rows] == ["done", "done", "failed", "done"]
+    assert [row["status"] for row in rows] == ["ok", "ok", "failed", "ok"]
     assert rows[0]["exact"] is True
-    summary = last["summary"]
-    assert (summary["done"], summary["failed"], summary["ignored"]) == (3, 1, 1)
-    assert summary["model_sha256"]
+    assert last["counts"] == {"ok": 3, "failed": 1, "skipped": 0}
+    assert last["notes"] == ["1 other file(s) ignored"]
+    assert last["settings"]["model_sha256"]
 
 
 def test_a_folder_without_o_goes_beside_itself_and_is_not_read_again(
@@ -265,25 +266,23 @@ def test_names_that_steer_terminals_are_shown_harmlessly(cli, identity_weights, 
     assert "[bold]" in outcome.stderr
 
 
-def out_of_memory(network, limit_px):
-    """Make ``network`` fail like an allocator for more than ``limit_px`` pixels."""
-
-    def refuse(module, arguments):
-        if arguments[0].shape[-1] * arguments[0].shape[-2] > limit_px:
-            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 1 bytes")
-
-    network.register_forward_pre_hook(refuse)
-
-
 @pytest.fixture
-def engine(identity_weights):
+def engine(identity_weights, monkeypatch):
+    """An engine whose memory holds ``limit_px`` pixels and not one more."""
+
     def make(tile, limit_px):
-        made = engines.prepare(
+        by_strips = engines.restore_by_strips
+
+        def limited(network, x, **options):
+            if x.shape[-1] * x.shape[-2] > limit_px:
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 1 bytes")
+            return by_strips(network, x, **options)
+
+        monkeypatch.setattr(engines, "restore_by_strips", limited)
+        return engines.prepare(
             "derain", model_id=None, weights=identity_weights, device="cpu",
             precision="auto", tile=tile, overlap_px=32,
         )  # fmt: skip
-        out_of_memory(made.model.network, limit_px)
-        return made
 
     return make
 
@@ -307,7 +306,7 @@ def test_an_image_that_fits_nowhere_is_a_device_error(engine, picture):
 
 
 def test_little_free_memory_means_tiles(cli, photo_file, identity_weights, tmp_path, monkeypatch):
-    monkeypatch.setattr(plan, "free_bytes", lambda device: 1)
+    monkeypatch.setattr(engines, "free_bytes", lambda device: 1)
     path, out = photo_file("a.png", 200, 300), tmp_path / "out.png"
     outcome = cli("derain", path, "--weights", identity_weights, "-o", out, "--json")
     assert outcome.lines[0]["tile_px"] == plan.SMALLEST_TILE_PX
@@ -348,6 +347,40 @@ def test_a_gray_network_refuses_colour(cli, photo_file, picture, tmp_path):
     assert cli("denoise", tmp_path / "gray.png", "--weights", weights).exit_code == 0
 
 
+def test_scores_in_the_same_pass_are_those_of_restore_metrics(
+    cli, photo_file, random_weights, tmp_path
+):
+    for name in ("in/a.png", "in/b.jpg", "ref/a.png", "ref/b.png"):
+        photo_file(name, 40 if "a." in name else 56, 48)
+    out = tmp_path / "out"
+    reports = [tmp_path / f"r.{kind}" for kind in ("json", "csv", "md", "html", "jsonl")]
+    outcome = cli(
+        "derain", tmp_path / "in", "-o", out, "--weights", random_weights, "--json",
+        "--ref", tmp_path / "ref", *(f"--report={path}" for path in reports),
+    )  # fmt: skip
+    assert outcome.exit_code == 0
+    *rows, last = outcome.lines
+    assert rows[0]["scores_before"]["psnr_y"] == "Infinity"
+    assert last["settings"]["protocol"] == "rain"
+    again = cli("metrics", out, "--ref", tmp_path / "ref", "--protocol", "rain", "--json")
+    assert [r["scores_after"] for r in again.lines[:-1]] == [r["scores_after"] for r in rows]
+    assert all(path.stat().st_size > 100 for path in reports)
+    assert "psnr_y" in outcome.stderr.lower().replace("psnr-y", "psnr_y")
+
+
+def test_a_missing_reference_is_found_before_any_work(cli, photo_file, random_weights, tmp_path):
+    for name in ("in/a.png", "in/b.png", "ref/b.png"):
+        photo_file(name)
+    options = ("derain", tmp_path / "in", "-o", tmp_path / "out", "--weights", random_weights)
+    refused = cli(*options, "--ref", tmp_path / "ref")
+    assert refused.exit_code in (UsageError.exit_code, InputError.exit_code)
+    assert not (tmp_path / "out").exists()
+    allowed = cli(*options, "--ref", tmp_path / "ref", "--allow-missing", "--json")
+    assert allowed.exit_code == 0
+    assert allowed.lines[0]["scores_after"] == {}
+    assert allowed.lines[1]["scores_after"]
+
+
 def test_version_and_doctor_answer(cli):
     assert cli("--version").stdout == f"restore {__version__}\n"
     found = cli("doctor", "--json", "--offline").lines[0]
@@ -376,7 +409,7 @@ def test_an_interruption_ends_with_130_a_summary_and_no_half_file(
     process.send_signal(signal_number)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
-    assert '"interrupted": true' in stdout.splitlines()[-1]
+    assert json.loads(stdout.splitlines()[-1])["interrupted"] is True
     done = [p for p in out.iterdir() if not p.name.startswith(".")]
     assert 0 < len(done) < 40
     assert files_in(out) == sorted(p.name for p in done)

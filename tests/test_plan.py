@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
 from restorecli import plan
 from restorecli.errors import DeviceError, UsageError
@@ -10,7 +9,7 @@ from restorecli.options import AUTO, parse_overlap, parse_tile
 from restorecli.plan import choose_device, choose_precision, make_plan, smaller_plan
 from tests.conftest import TINY
 
-CPU = torch.device("cpu")
+PLENTY = 2**40
 
 
 @pytest.fixture
@@ -18,34 +17,37 @@ def network():
     return NETWORKS["hint"](**TINY)
 
 
+def planned(network, size, available_bytes, tile=AUTO, overlap_px=64):
+    return make_plan(
+        network, size, available_bytes, bytes_per_value=4, tile=tile, overlap_px=overlap_px
+    )
+
+
 def test_a_picture_that_fits_is_restored_whole(network):
-    chosen = make_plan(network, (300, 200), CPU, tile=AUTO, overlap_px=64)
+    chosen = planned(network, (300, 200), PLENTY)
     assert chosen.exact
-    assert chosen.predicted_bytes > 0
+    assert chosen.predicted_bytes > 300 * 200 * 4
 
 
-def test_a_picture_larger_than_memory_gets_the_largest_tiles_that_fit(network, monkeypatch):
-    whole = plan.forward_bytes(network, (4000, 4000))
-    monkeypatch.setattr(plan, "free_bytes", lambda device: whole // 8)
-    chosen = make_plan(network, (4000, 4000), CPU, tile=AUTO, overlap_px=64)
+def test_a_picture_larger_than_memory_gets_the_largest_tiles_that_fit(network):
+    available = planned(network, (4000, 4000), PLENTY).predicted_bytes // 8
+    chosen = planned(network, (4000, 4000), available)
     assert not chosen.exact
     assert chosen.tile_px % 8 == 0
-    budget = plan.MEMORY_SHARE * (whole // 8)
-    assert plan.forward_bytes(network, (chosen.tile_px,) * 2) <= budget
-    larger = chosen.tile_px + plan.SMALLEST_TILE_PX
-    assert plan.forward_bytes(network, (larger, larger)) > budget
+    assert chosen.predicted_bytes <= plan.MEMORY_SHARE * available
+    larger = planned(network, (4000, 4000), PLENTY, tile=chosen.tile_px + plan.SMALLEST_TILE_PX)
+    assert larger.predicted_bytes > plan.MEMORY_SHARE * available
 
 
-def test_an_explicit_tile_is_kept_and_none_means_whole(network, monkeypatch):
-    monkeypatch.setattr(plan, "free_bytes", lambda device: 1)
-    assert make_plan(network, (400, 400), CPU, tile=96, overlap_px=8).tile_px == 96
-    assert make_plan(network, (400, 400), CPU, tile=None, overlap_px=8).exact
-    assert make_plan(network, (90, 80), CPU, tile=96, overlap_px=8).exact
+def test_an_explicit_tile_is_kept_and_none_means_whole(network):
+    assert planned(network, (400, 400), 1, tile=96, overlap_px=8).tile_px == 96
+    assert planned(network, (400, 400), 1, tile=None).exact
+    assert planned(network, (90, 80), 1, tile=96, overlap_px=8).exact
 
 
 def test_tighter_plans_halve_until_the_smallest_tile(network):
     sizes = []
-    current = make_plan(network, (1000, 600), CPU, tile=None, overlap_px=64)
+    current = planned(network, (1000, 600), PLENTY)
     while (tighter := smaller_plan(current, (1000, 600))) is not None:
         sizes.append(tighter.tile_px)
         current = tighter

@@ -11,6 +11,15 @@ import typer
 
 from restorecli.options import DEFAULT_OVERLAP_PX, parse_overlap, parse_tile
 
+PROTOCOL_OF_TASK = {
+    "derain": "rain",
+    "desnow": "snow100k",
+    "dehaze": "sots",
+    "denoise": "denoise",
+    "lowlight": "lol",
+    "deblur": "gopro",
+    "defocus": "rgb",
+}
 TASK_HELP = {
     "derain": "Remove rain streaks.",
     "desnow": "Remove falling snow.",
@@ -50,6 +59,21 @@ Tile = Annotated[
     str, typer.Option("--tile", help="auto (whole image if it fits), none, or a size in pixels.")
 ]
 Overlap = Annotated[int, typer.Option("--overlap", help="Pixels that neighbouring tiles share.")]
+Ref = Annotated[
+    Path | None,
+    typer.Option("--ref", metavar="DIR", help="Clean pictures: score input and result."),
+]
+ProtocolName = Annotated[
+    str | None,
+    typer.Option("--protocol", metavar="NAME", help="How to score. Default: the task's own."),
+]
+AllowMissing = Annotated[
+    bool, typer.Option("--allow-missing", help="Restore what has no reference, unscored.")
+]
+Reports = Annotated[
+    list[Path] | None,
+    typer.Option("--report", metavar="FILE", help="Write .json, .jsonl, .csv, .md or .html."),
+]
 Json = Annotated[
     bool,
     typer.Option("--json", help="One line of JSON for each picture and a last one, on stdout."),
@@ -73,14 +97,24 @@ def task_command(task: str) -> Callable[..., None]:
         precision: Precision = "auto",
         tile: Tile = "auto",
         overlap: Overlap = DEFAULT_OVERLAP_PX,
+        ref: Ref = None,
+        protocol: ProtocolName = None,
+        allow_missing: AllowMissing = False,
+        reports: Reports = None,
         as_json: Json = False,
         quiet: Quiet = False,
     ) -> None:
         tile_px = parse_tile(tile)
         overlap_px = parse_overlap(overlap, tile_px)
 
-        from restorecli import console
+        from restorecli import console, scoring
         from restorecli.inputs import select
+        from restorecli.metrics import find_protocol
+        from restorecli.report import check_destination, write
+
+        for path in reports or []:
+            check_destination(path, overwrite=overwrite)
+        chosen = find_protocol(protocol or PROTOCOL_OF_TASK[task])
 
         selection = select(
             inputs,
@@ -90,6 +124,7 @@ def task_command(task: str) -> Callable[..., None]:
             overwrite=overwrite,
             skip_existing=skip_existing,
         )
+        scores = scoring.in_pass(inputs, ref, chosen, allow_missing=allow_missing) if ref else None
         if dry_run:
             planned = [
                 (str(item.source), str(item.target))
@@ -112,9 +147,18 @@ def task_command(task: str) -> Callable[..., None]:
             overlap_px=overlap_px,
         )
         with console.RunDisplay(as_json=as_json, quiet=quiet) as display:
-            summary = engines.run(engine, task, selection, overwrite=overwrite, listener=display)
-        console.show_summary(summary, as_json=as_json, quiet=quiet)
-        raise typer.Exit(summary.exit_code)
+            report = engines.run(
+                engine,
+                task,
+                selection,
+                overwrite=overwrite,
+                listener=display,
+                scoring=scores,
+            )
+        console.show_summary(report, as_json=as_json, quiet=quiet)
+        for path in reports or []:
+            write(report, path, read=scoring.read_pixels)
+        raise typer.Exit(report.exit_code)
 
     command.__doc__ = TASK_HELP[task]
     return command

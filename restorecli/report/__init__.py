@@ -15,7 +15,14 @@ from restorecli.report.data import (
     json_schema,
     summarise,
 )
-from restorecli.report.write import FORMATS, check_destination, json_lines, write
+from restorecli.report.write import (
+    FORMATS,
+    check_destination,
+    image_line,
+    json_lines,
+    summary_line,
+    write,
+)
 
 __all__ = [
     "FORMATS",
@@ -27,8 +34,10 @@ __all__ = [
     "Settings",
     "Summary",
     "check_destination",
+    "image_line",
     "json_lines",
     "json_schema",
     "summarise",
+    "summary_line",
     "write",
 ]

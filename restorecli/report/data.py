@@ -22,7 +22,7 @@ from pydantic import (
     computed_field,
 )
 
-from restorecli.errors import EXIT_OK, EXIT_SOME_FAILED, InputError
+from restorecli.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_SOME_FAILED, InputError
 
 SCHEMA_VERSION = 1
 WORST_SHOWN = 5
@@ -97,6 +97,10 @@ class Row(_Frozen):
     )
     status: Literal["ok", "failed", "skipped"] = "ok"
     error: Text | None = None
+    exit_code: int | None = Field(
+        default=None, description="What this failure alone would end a run with."
+    )
+    notes: tuple[Text, ...] = Field(default=(), description="What could not be kept, and why.")
     height_px: int | None = None
     width_px: int | None = None
     exact: bool | None = None
@@ -186,11 +190,17 @@ class Report(_Frozen):
 
     @property
     def exit_code(self) -> int:
-        """0, 1 when some pictures failed, 3 when none could be used."""
-        if not self.counts["failed"]:
-            return EXIT_OK
-        useful = self.counts["ok"] + self.counts["skipped"]
-        return EXIT_SOME_FAILED if useful else InputError.exit_code
+        """0, 1 when some pictures failed, 130 when interrupted.
+
+        When none could be used it is the failures' own code, which is 3 for unreadable pictures.
+        """
+        if self.interrupted:
+            return EXIT_INTERRUPTED
+        failures = {row.exit_code or InputError.exit_code for row in self.rows if row.error}
+        if not failures:
+            return EXIT_OK if self.rows else InputError.exit_code
+        nothing_done = self.counts["failed"] == len(self.rows)
+        return failures.pop() if nothing_done and len(failures) == 1 else EXIT_SOME_FAILED
 
     def to_json(self) -> str:
         """The whole report as indented JSON."""

@@ -95,10 +95,19 @@ def json_lines(report: Report) -> Iterator[str]:
 
     ASCII only, so that no reader takes a line separator inside a name for the end of a line.
     """
-    for row in report.rows:
-        yield json.dumps({"type": "image", **_plain(row)})
+    yield from map(image_line, report.rows)
+    yield summary_line(report)
+
+
+def image_line(row: Row) -> str:
+    """One picture as a line of JSON."""
+    return json.dumps({"type": "image", **_plain(row)})
+
+
+def summary_line(report: Report) -> str:
+    """Everything but the pictures as a line of JSON."""
     rest = {key: value for key, value in _plain(report).items() if key != "rows"}
-    yield json.dumps({"type": "summary", **rest})
+    return json.dumps({"type": "summary", **rest})
 
 
 def to_csv(report: Report) -> str:
