@@ -6,6 +6,7 @@ import queue
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -27,27 +28,29 @@ def load_photographs(folder: Path) -> list[NDArray[np.uint8]]:
     pictures = []
     for path in paths:
         decoded = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
-        pictures.append(np.ascontiguousarray(decoded[..., ::-1]))
+        if decoded is None:
+            raise SystemExit(f"{path} is not a picture.")
+        pictures.append(np.ascontiguousarray(decoded[..., ::-1], np.uint8))
     return pictures
 
 
 def random_crop(
     photograph: NDArray[np.uint8], patch_px: int, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """A square of ``photograph``, perhaps shrunk, flipped and turned: float32 (p, p, 3) in [0, 1]."""
+    """A square of it, perhaps shrunk, flipped and turned: float32 (p, p, 3) in [0, 1]."""
     height, width = photograph.shape[:2]
     largest = min(MAX_SHRINK, min(height, width) / patch_px)
     shrink = float(rng.uniform(1, largest)) if largest > 1 and rng.random() < 0.5 else 1.0
     side = min(int(patch_px * shrink), height, width)
     top, left = int(rng.integers(0, height - side + 1)), int(rng.integers(0, width - side + 1))
-    crop = photograph[top : top + side, left : left + side]
+    crop: NDArray[Any] = photograph[top : top + side, left : left + side]
     if side != patch_px:
         crop = cv2.resize(crop, (patch_px, patch_px), interpolation=cv2.INTER_AREA)
     if rng.random() < 0.5:
         crop = crop[:, ::-1]
     if rng.random() < 0.25:
         crop = np.rot90(crop, int(rng.integers(1, 4)))
-    return crop.astype(np.float32) / 255
+    return crop.astype(np.float32) / np.float32(255)
 
 
 class Batches:

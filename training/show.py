@@ -1,4 +1,4 @@
-"""Contact sheet of degraded samples: ``python -m training.show derain --photos DIR -o sheet.png``."""
+"""Contact sheet of samples: ``python -m training.show derain --photos DIR -o sheet.png``."""
 
 from __future__ import annotations
 

@@ -11,7 +11,6 @@ import argparse
 import csv
 import json
 import math
-import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from restorecli.allocator import keep_freed_memory
-from restorecli.networks import NETWORKS
+from restorecli.networks import NETWORKS, channels_last
 from training.data import Batches, load_photographs
 from training.tasks import TASKS
 
@@ -108,7 +107,7 @@ class Training:
             restored = self.network(degraded)
         loss = loss_of(restored, clean, recipe.fft_weight)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.network.parameters(), recipe.clip_norm)
         self.optimizer.step()
         momentum = min(recipe.ema, (self.step + 1) / (self.step + 10))
@@ -130,7 +129,7 @@ class Training:
             "optimizer": self.optimizer.state_dict(),
         }
         torch.save(state, partial)
-        os.replace(partial, path)
+        partial.replace(path)
 
     def load(self, path: Path) -> None:
         """Go on from ``path``. The recipe may differ in its number of steps."""
@@ -143,7 +142,7 @@ class Training:
 
 def build(name: str, options: Any) -> nn.Module:
     """A network in channels-last layout, ready to train."""
-    return NETWORKS[name](**options).to(memory_format=torch.channels_last)
+    return channels_last(NETWORKS[name](**options))
 
 
 def draw_curve(log: Path, picture: Path) -> None:

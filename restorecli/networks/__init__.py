@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
 from restorecli.networks.glmha_restormer import GLMHARestormer
@@ -14,4 +15,10 @@ NETWORKS: dict[str, type[nn.Module]] = {
     "glmha_restormer": GLMHARestormer,
 }
 
-__all__ = ["HINT", "NETWORKS", "GLMHARestormer", "Restormer"]
+
+def channels_last(network: nn.Module) -> nn.Module:
+    """``network`` with its kernels in the layout that is fastest for features of (B, H, W, C)."""
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+__all__ = ["HINT", "NETWORKS", "GLMHARestormer", "Restormer", "channels_last"]

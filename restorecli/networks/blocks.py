@@ -17,6 +17,19 @@ UNIT_EPS = 1e-12  # below this length a vector is divided by UNIT_EPS instead
 NORM_KINDS = ("WithBias", "BiasFree")
 
 
+class Scale(nn.Module):
+    """Only holds what a norm multiplies by and adds.
+
+    Shape:
+        weight, bias: (C,); bias may be ``None``.
+    """
+
+    def __init__(self, channels: int, with_bias: bool) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels)) if with_bias else None
+
+
 class LayerNorm(nn.Module):
     """Normalise the channels of every pixel (biased variance, ε = 1e-5).
 
@@ -31,9 +44,7 @@ class LayerNorm(nn.Module):
         super().__init__()
         if kind not in NORM_KINDS:
             raise ValueError(f"LayerNorm_type must be one of {NORM_KINDS}, got {kind!r}")
-        self.body = nn.Module()  # the published names are norm.body.weight and norm.body.bias
-        self.body.weight = nn.Parameter(torch.ones(channels))
-        self.body.bias = nn.Parameter(torch.zeros(channels)) if kind == "WithBias" else None
+        self.body = Scale(channels, kind == "WithBias")  # published name: norm.body.weight
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise ``x`` (B, C, H, W) → (B, C, H, W)."""

@@ -51,7 +51,8 @@ class Calibration(nn.Module):
     def from_maxima(self, maxima: Tensor) -> Tensor:
         """The same from pooled maxima (B, C, k, k) → (B, C)."""
         pooled = F.gelu(self.dwconv(maxima)).flatten(1)  # (B, C)
-        return torch.tanh(self.linear(pooled.unflatten(1, (self.heads, -1)))).flatten(1)  # (B, C)
+        by_head = pooled.reshape(len(pooled), self.heads, -1)  # (B, heads, c)
+        return torch.tanh(self.linear(by_head)).flatten(1)  # (B, C)
 
 
 def grid_maxima(x: Tensor, cells: int) -> Tensor:
@@ -144,11 +145,18 @@ class GLMHARestormer(Restormer):
             raise ValueError(f"ratio must be in [0, 1), got {ratio}")
         stages, preset_kernel = PRESETS[preset]
         self._low_rank_stages = stages
-        self._low_rank = {"ratio": ratio, "alpha": alpha, "kernel": kernel or preset_kernel}
+        self._ratio, self._alpha, self._kernel = ratio, alpha, kernel or preset_kernel
         super().__init__(**options)
 
     def _attention(self, stage: str, channels: int, heads: int, *, bias: bool) -> nn.Module:
         """Attention of one block of ``stage``: (B, C, H, W) → (B, C, H, W)."""
-        if stage in self._low_rank_stages:
-            return GuidedLowRankAttention(channels, heads, bias=bias, **self._low_rank)
-        return ChannelAttention(channels, heads, bias=bias)
+        if stage not in self._low_rank_stages:
+            return ChannelAttention(channels, heads, bias=bias)
+        return GuidedLowRankAttention(
+            channels,
+            heads,
+            ratio=self._ratio,
+            alpha=self._alpha,
+            kernel=self._kernel,
+            bias=bias,
+        )

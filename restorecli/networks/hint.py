@@ -361,7 +361,7 @@ class HINT(nn.Module):
         """Restore ``x`` (B, inp_channels, H, W) → (B, out_channels, H, W), with a fresh cache."""
         return self.forward_with_cache(x, None)[0]
 
-    def forward_with_cache(self, x: Tensor, cache: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward_with_cache(self, x: Tensor, cache: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Restore ``x`` starting from ``cache``, and return the cache it ends with.
 
         Shape:
@@ -385,7 +385,9 @@ class HINT(nn.Module):
         return y[..., :height, :width], cache
 
 
-def _through(blocks: nn.ModuleList, x: Tensor, cache: Tensor | None) -> tuple[Tensor, Tensor]:
+def _through(
+    blocks: nn.ModuleList, x: Tensor, cache: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
     """Apply ``blocks`` in turn: (B, C, H, W) and (B, m, m) → (B, C, H, W) and (B, C, C)."""
     for block in blocks:
         x, cache = block(x, cache)

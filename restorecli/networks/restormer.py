@@ -208,8 +208,5 @@ class Restormer(nn.Module):
         y = self.decoder_level2(y)  # (B, 2D, H'/2, W'/2)
         y = self.decoder_level1(torch.cat([self.up2_1(y), level1], 1))  # (B, 2D, H', W')
         y = self.refinement(y)
-        if self.dual_pixel_task:
-            y = self.output(y + self.skip_conv(first))
-        else:
-            y = self.output(y) + x
+        y = self.output(y + self.skip_conv(first)) if self.dual_pixel_task else self.output(y) + x
         return y[..., :height, :width]  # (B, out_channels, H, W)

@@ -84,9 +84,11 @@ def streak_map(shape: tuple[int, int], rng: np.random.Generator) -> Plane:
 
 
 def random_layers(rng: np.random.Generator, wind_deg: float, *, heavy: bool) -> list[Streaks]:
-    """Layers from far to near; heavy rain is denser, brighter and may blow in several directions."""
+    """Layers of all distances; heavy rain is denser, brighter and may cross itself."""
     gain = float(rng.uniform(0.7, 1.5) if heavy else rng.uniform(0.35, 1.3))
-    crowd = float(rng.uniform(0.7, 3) if heavy else math.exp(rng.uniform(math.log(0.15), math.log(2))))
+    crowd = float(
+        rng.uniform(0.7, 3) if heavy else math.exp(rng.uniform(math.log(0.15), math.log(2)))
+    )
     crossed = heavy and rng.random() < 0.5
     stretch = math.exp(rng.uniform(math.log(0.5), math.log(2.2)))  # exposure time
     layers = []
@@ -156,4 +158,5 @@ def streak(layer: Streaks, rng: np.random.Generator) -> Plane:
 def smooth_field(shape: tuple[int, int], rng: np.random.Generator) -> Plane:
     """Slowly varying factor: (H, W) float32 in [0, 1.5]."""
     coarse = rng.uniform(0.1, 1.5, (int(rng.integers(2, 5)), int(rng.integers(2, 5))))
-    return cv2.resize(coarse.astype(np.float32), shape[::-1], interpolation=cv2.INTER_LINEAR)
+    field = cv2.resize(coarse, shape[::-1], interpolation=cv2.INTER_LINEAR)
+    return field.astype(np.float32)

@@ -1,0 +1,1 @@
+"""Measurements: one question per file, each run as ``python -m benchmarks.NAME``."""

@@ -1,0 +1,57 @@
+"""The command line: the app, and the one place where an error becomes an exit code."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from restorecli import __version__
+from restorecli.commands import models
+from restorecli.commands.compare import compare
+from restorecli.commands.doctor import doctor
+from restorecli.commands.metrics import metrics
+from restorecli.commands.tasks import TASK_HELP, task_command
+from restorecli.errors import RestoreError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"restore {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def restore(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")
+    ] = False,
+) -> None:
+    """Restore photographs spoiled by rain, snow, haze, noise, darkness, motion or defocus."""
+
+
+for _task in TASK_HELP:
+    app.command(_task)(task_command(_task))
+app.add_typer(models.app, name="models")
+app.command("metrics")(metrics)
+app.command("compare")(compare)
+app.command("doctor")(doctor)
+
+
+def main() -> None:
+    """Run the command; failures that a user can act on end with one sentence and their code."""
+    try:
+        app(prog_name="restore")
+    except RestoreError as error:
+        from restorecli import console  # imports rich's tables and bars, which --help does not need
+
+        console.show_error(error)
+        sys.exit(error.exit_code)

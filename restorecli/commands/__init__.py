@@ -1,0 +1,1 @@
+"""The commands' bodies: parse, call, show."""

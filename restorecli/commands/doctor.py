@@ -1,0 +1,108 @@
+"""``restore doctor``: what this machine offers."""
+
+from __future__ import annotations
+
+import platform
+from typing import Annotated
+
+import typer
+
+from restorecli import __version__
+
+PACKAGES = (
+    "torch",
+    "numpy",
+    "pillow",
+    "opencv-python-headless",
+    "huggingface-hub",
+    "typer",
+    "rich",
+)
+HUB_TIMEOUT_S = 3.0
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Do not ask the Hub.")] = False,
+) -> None:
+    """Show versions, devices, memory, codecs, caches and whether the Hub answers."""
+    from restorecli import console
+
+    findings = {
+        **_versions(),
+        **_devices(),
+        **_memory(),
+        **_codecs(),
+        **_models(),
+        "hub": "not asked" if offline else _hub(),
+    }
+    if as_json:
+        console.show_json(findings)
+        return
+    console.show_table("restore doctor", ("what", "found"), list(findings.items()))
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"restorecli": __version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "missing"
+    return {**found, "system": platform.platform()}
+
+
+def _devices() -> dict[str, str]:
+    import torch
+
+    capability = torch.backends.cpu.get_cpu_capability()
+    found = {"cpu": f"{torch.get_num_threads()} threads, {capability}"}
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        found[f"cuda:{index}"] = f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"
+    if not torch.cuda.is_available():
+        found["cuda"] = "none"
+    found["mps"] = "available" if torch.backends.mps.is_available() else "none"
+    return found
+
+
+def _memory() -> dict[str, str]:
+    import psutil
+
+    memory = psutil.virtual_memory()
+    return {"memory": f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free"}
+
+
+def _codecs() -> dict[str, str]:
+    from PIL import features
+
+    names = ("jpg", "zlib", "webp", "avif")
+    have = [name for name in names if features.check(name)]
+    return {"codecs": ", ".join(have)}
+
+
+def _models() -> dict[str, str]:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    from restorecli.weights import registry
+
+    bundled = [entry for entry in registry().values() if entry.path]
+    ready = [entry.id for entry in bundled if entry.path and entry.path.exists()]
+    return {"bundled networks": ", ".join(ready) or "none", "hub cache": str(HF_HUB_CACHE)}
+
+
+def _hub() -> str:
+    from urllib.error import URLError
+    from urllib.request import Request, urlopen
+
+    from huggingface_hub.constants import ENDPOINT
+
+    if not ENDPOINT.startswith(("https://", "http://")):
+        return f"{ENDPOINT}: not a web address"
+    try:
+        with urlopen(Request(ENDPOINT, method="HEAD"), timeout=HUB_TIMEOUT_S):
+            return f"{ENDPOINT} answers"
+    except (URLError, OSError) as error:
+        return f"{ENDPOINT} does not answer ({error}); bundled networks work without it"

@@ -1,0 +1,7 @@
+"""Checkpoints: the registry, and files to tensors."""
+
+from __future__ import annotations
+
+from restorecli.weights.registry import TASKS, Registry, WeightEntry, read_registry, registry
+
+__all__ = ["TASKS", "Registry", "WeightEntry", "read_registry", "registry"]

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from PIL import Image
+
+from restorecli import cli as command_line
+from restorecli.networks import NETWORKS
+
+TINY = {"dim": 8, "num_blocks": [1, 1, 1, 1], "num_refinement_blocks": 1}
+
+
+@dataclass
+class Outcome:
+    exit_code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def lines(self):
+        return [json.loads(line) for line in self.stdout.splitlines()]
+
+
+@pytest.fixture
+def cli(monkeypatch, capsys):
+    """The real command, in this process."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["restore", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            command_line.main()
+        captured = capsys.readouterr()
+        return Outcome(ended.value.code or 0, captured.out, captured.err)
+
+    return run
+
+
+def save_weights(path, network, name, options):
+    metadata = {"network": name, "options": json.dumps(options)}
+    state = {key: value.contiguous() for key, value in network.state_dict().items()}
+    safetensors.torch.save_file(state, path, metadata)
+    return path
+
+
+@pytest.fixture
+def identity_weights(tmp_path):
+    """A small HINT whose last convolution is zero: the residual gives the image back."""
+    network = NETWORKS["hint"](**TINY)
+    torch.nn.init.zeros_(network.output.weight)
+    return save_weights(tmp_path / "identity.safetensors", network, "hint", TINY)
+
+
+@pytest.fixture
+def random_weights(tmp_path):
+    """A small HINT that changes a picture visibly."""
+    torch.manual_seed(0)
+    network = NETWORKS["hint"](**TINY)
+    return save_weights(tmp_path / "random.safetensors", network, "hint", TINY)
+
+
+@pytest.fixture
+def picture():
+    """Uint8 RGB (H, W, 3) with structure: gradients and noise."""
+
+    def make(height, width, seed=0):
+        rng = np.random.default_rng(seed)
+        rows, columns = np.mgrid[:height, :width]
+        smooth = np.stack([rows * 2, columns * 3, rows + columns], -1) % 256
+        return (smooth // 2 + rng.integers(0, 128, (height, width, 3))).astype(np.uint8)
+
+    return make
+
+
+@pytest.fixture
+def photo_file(tmp_path, picture):
+    """Write a picture and return its path."""
+
+    def make(name="photo.png", height=48, width=40, **options):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture(height, width)).save(path, **options)
+        return path
+
+    return make
+
+
+def pixels_of(path):
+    with Image.open(path) as opened:
+        return np.asarray(opened)

@@ -1,0 +1,384 @@
+"""The command as a user meets it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from restorecli import __version__, plan
+from restorecli import restore as engines
+from restorecli.errors import DeviceError, InputError, OutputError, UsageError, WeightsError
+from restorecli.networks import NETWORKS
+from tests.conftest import TINY, pixels_of, save_weights
+
+
+def files_in(folder):
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+def test_the_bundled_network_restores_a_photograph_beside_itself(cli, photo_file):
+    path = photo_file("photo.jpg", 64, 96)
+    before = path.read_bytes()
+    outcome = cli("derain", path)
+    assert outcome.exit_code == 0
+    assert outcome.stdout == ""
+    result = path.with_name("photo.derain.jpg")
+    assert pixels_of(result).shape == (64, 96, 3)
+    assert path.read_bytes() == before
+    assert "photo.derain.jpg" in outcome.stderr
+
+
+@pytest.mark.parametrize("suffix", ["png", "webp", "jpg"])
+def test_a_network_that_changes_nothing_gives_the_pixels_back(
+    cli, photo_file, identity_weights, tmp_path, suffix
+):
+    options = {"lossless": True} if suffix == "webp" else {}
+    path = photo_file(f"a.{suffix}", 37, 53, **options)
+    out = tmp_path / "out.png"
+    assert cli("derain", path, "--weights", identity_weights, "-o", out).exit_code == 0
+    np.testing.assert_array_equal(pixels_of(out), pixels_of(path))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 5), (2000, 4), (4, 2000)])
+def test_very_small_and_very_thin_pictures(cli, photo_file, identity_weights, tmp_path, size):
+    path = photo_file("a.png", *size)
+    out = tmp_path / "out.png"
+    assert cli("derain", path, "--weights", identity_weights, "-o", out).exit_code == 0
+    np.testing.assert_array_equal(pixels_of(out), pixels_of(path))
+
+
+def test_gray_stays_gray_and_alpha_is_carried(cli, picture, identity_weights, tmp_path):
+    planes = picture(20, 28)
+    gray, clear = tmp_path / "gray.png", tmp_path / "clear.png"
+    Image.fromarray(planes[..., 0]).save(gray)
+    Image.fromarray(np.dstack([planes, planes[..., 1]])).save(clear)
+    outcome = cli("derain", gray, clear, "--weights", identity_weights, "-o", tmp_path / "out")
+    assert outcome.exit_code == 0
+    np.testing.assert_array_equal(pixels_of(tmp_path / "out" / "gray.png"), planes[..., 0])
+    np.testing.assert_array_equal(pixels_of(tmp_path / "out" / "clear.png")[..., 3], planes[..., 1])
+
+
+def test_the_same_pixels_whatever_the_order_and_company(cli, photo_file, random_weights, tmp_path):
+    a, b = photo_file("a.png", 40, 48), photo_file("b.png", 24, 80)
+    for out, order in (("one", [a, b]), ("two", [b, a]), ("three", [a])):
+        cli("derain", *order, "--weights", random_weights, "-o", tmp_path / out / "x", "-q")
+    first = (tmp_path / "one" / "x" / "a.png").read_bytes()
+    assert first != a.read_bytes()
+    assert first == (tmp_path / "two" / "x" / "a.png").read_bytes()
+    assert first == (tmp_path / "three" / "x" / "a.png").read_bytes()
+
+
+def test_a_folder_keeps_its_tree_and_names_and_json_tells_each_file(
+    cli, photo_file, identity_weights, tmp_path
+):
+    for name in ("in/2.png", "in/10.jpg", "in/deep/3.webp", "in/.hidden.png"):
+        photo_file(name)
+    (tmp_path / "in" / "notes.txt").write_text("not a picture")
+    (tmp_path / "in" / "broken.png").write_text("not a picture either")
+    outcome = cli(
+        "derain",
+        tmp_path / "in",
+        "-r",
+        "--weights",
+        identity_weights,
+        "--json",
+        "-o",
+        tmp_path / "o",
+    )
+    assert outcome.exit_code == 1
+    assert files_in(tmp_path / "o") == ["10.jpg", "2.png", "deep/3.webp"]
+    *rows, last = outcome.lines
+    assert [Path(row["input"]).name for row in rows] == ["2.png", "10.jpg", "broken.png", "3.webp"]
+    assert [row["status"] for row in rows] == ["done", "done", "failed", "done"]
+    assert rows[0]["exact"] is True
+    summary = last["summary"]
+    assert (summary["done"], summary["failed"], summary["ignored"]) == (3, 1, 1)
+    assert summary["model_sha256"]
+
+
+def test_a_folder_without_o_goes_beside_itself_and_is_not_read_again(
+    cli, photo_file, identity_weights, tmp_path
+):
+    photo_file("in/a.png")
+    photo_file("in/a.derain.png")  # what `restore derain in/a.png` left here
+    assert cli("derain", tmp_path / "in", "--weights", identity_weights).exit_code == 0
+    assert files_in(tmp_path / "in.derain") == ["a.png"]
+
+
+def test_nothing_that_exists_is_overwritten_unasked(cli, photo_file, identity_weights, tmp_path):
+    path, there = photo_file("a.png"), photo_file("a.derain.png", 8, 8)
+    precious = there.read_bytes()
+    options = ("derain", path, "--weights", identity_weights)
+    refused = cli(*options)
+    assert refused.exit_code == OutputError.exit_code
+    assert "--overwrite" in refused.stderr
+    assert there.read_bytes() == precious
+    kept = cli(*options, "--skip-existing", "--json")
+    assert kept.exit_code == 0
+    assert kept.lines[0]["status"] == "skipped"
+    assert there.read_bytes() == precious
+    assert cli(*options, "--overwrite").exit_code == 0
+    np.testing.assert_array_equal(pixels_of(there), pixels_of(path))
+
+
+def test_two_inputs_for_one_output_are_found_before_any_work(
+    cli, photo_file, identity_weights, tmp_path
+):
+    one, two = photo_file("x/a.png"), photo_file("y/A.png")
+    outcome = cli("derain", one, two, "--weights", identity_weights, "-o", tmp_path / "out")
+    assert outcome.exit_code == OutputError.exit_code
+    assert "both become" in outcome.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_result_never_replaces_an_input(cli, photo_file, identity_weights):
+    path = photo_file("a.png")
+    before = path.read_bytes()
+    outcome = cli("derain", path, "--weights", identity_weights, "-o", path.parent, "--overwrite")
+    assert outcome.exit_code == OutputError.exit_code
+    assert path.read_bytes() == before
+
+
+def test_dry_run_writes_nothing_and_says_what_would_be(cli, photo_file):
+    path = photo_file("a.png")
+    outcome = cli("derain", path, "-n", "--json")
+    assert outcome.exit_code == 0
+    assert outcome.lines == [
+        {"input": str(path), "output": str(path.with_name("a.derain.png")), "status": "planned"}
+    ]
+    assert files_in(path.parent) == ["a.png"]
+
+
+def test_tiles_of_an_identity_give_the_picture_back(cli, photo_file, identity_weights, tmp_path):
+    path = photo_file("a.png", 90, 130)
+    out = tmp_path / "out.png"
+    outcome = cli(
+        "derain", path, "--weights", identity_weights, "-o", out,
+        "--tile", 48, "--overlap", 16, "--json",
+    )  # fmt: skip
+    assert outcome.lines[0]["exact"] is False
+    assert outcome.lines[0]["tile_px"] == 48
+    np.testing.assert_array_equal(pixels_of(out), pixels_of(path))
+
+
+BAD_INPUTS = {
+    "missing.png": (None, "no such file"),
+    "text.png": (b"<html>", "not an image"),
+    "empty.png": (b"", "0 bytes"),
+    "cut.jpg": ("cut", "truncated"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_INPUTS)
+def test_a_bad_file_gets_one_sentence_and_code_3(cli, photo_file, identity_weights, tmp_path, name):
+    content, sentence = BAD_INPUTS[name]
+    path = tmp_path / name
+    if content == "cut":
+        whole = photo_file("whole.jpg", 64, 64)
+        path.write_bytes(whole.read_bytes()[:-400])
+        whole.unlink()
+    elif content is not None:
+        path.write_bytes(content)
+    before = files_in(tmp_path)
+    outcome = cli("derain", path, "--weights", identity_weights)
+    assert outcome.exit_code == InputError.exit_code
+    assert sentence in outcome.stderr
+    assert "Traceback" not in outcome.stderr
+    assert files_in(tmp_path) == before
+
+
+def test_an_empty_folder_is_no_usable_input(cli, identity_weights, tmp_path):
+    (tmp_path / "in").mkdir()
+    outcome = cli("derain", tmp_path / "in", "--weights", identity_weights)
+    assert outcome.exit_code == InputError.exit_code
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "sentence"),
+    [
+        (["--tile", "500"], UsageError.exit_code, "Try 496 or 504"),
+        (["--overlap", "-3"], UsageError.exit_code, "--overlap"),
+        (["--device", "cuda:77"], DeviceError.exit_code, "no CUDA device 77"),
+        (["--device", "tpu"], UsageError.exit_code, "--device"),
+        (["--precision", "fp64"], UsageError.exit_code, "--precision"),
+        (["--model", "restormer-deblur"], WeightsError.exit_code, "not for derain"),
+        (["--model", "restormer-derain"], WeightsError.exit_code, "--weights FILE"),
+        (["--weights", "nowhere.pth"], WeightsError.exit_code, "no weights file"),
+        (["--overwrite", "--skip-existing"], UsageError.exit_code, "contradict"),
+        (["-o", "a.gif/b.tiff/c"], 0, ""),
+        (["--nonsense"], UsageError.exit_code, "--nonsense"),
+    ],
+)
+def test_bad_options_end_before_any_work(cli, photo_file, monkeypatch, options, code, sentence):
+    path = photo_file("a.png")
+    monkeypatch.chdir(path.parent)
+    outcome = cli("derain", path, *options)
+    assert outcome.exit_code == code
+    assert sentence in outcome.stderr
+    if code:
+        assert files_in(path.parent) == ["a.png"]
+
+
+def test_a_task_without_a_bundled_network_says_how_to_bring_one(cli, photo_file):
+    outcome = cli("dehaze", photo_file())
+    assert outcome.exit_code == WeightsError.exit_code
+    assert "--model hint-dehaze --weights FILE" in outcome.stderr
+
+
+def test_an_output_below_a_file_is_refused_and_the_others_go_on(
+    cli, photo_file, identity_weights, tmp_path
+):
+    path = photo_file("a.png")
+    (tmp_path / "wall").write_text("a file, not a folder")
+    outcome = cli("derain", path, "--weights", identity_weights, "-o", tmp_path / "wall" / "out")
+    assert outcome.exit_code == OutputError.exit_code
+    assert "Traceback" not in outcome.stderr
+    assert (tmp_path / "wall").read_text() == "a file, not a folder"
+
+
+def test_transparency_is_refused_for_jpeg_before_the_network_runs(
+    cli, picture, identity_weights, tmp_path
+):
+    Image.fromarray(picture(16, 16)).convert("RGBA").save(tmp_path / "a.png")
+    outcome = cli(
+        "derain", tmp_path / "a.png", "--weights", identity_weights, "-o", tmp_path / "b.jpg"
+    )
+    assert outcome.exit_code == OutputError.exit_code
+    assert not (tmp_path / "b.jpg").exists()
+
+
+def test_names_that_steer_terminals_are_shown_harmlessly(cli, identity_weights, tmp_path):
+    path = tmp_path / "a\x1b[31m[bold]\n.png"
+    path.write_text("no picture")
+    outcome = cli("derain", path, "--weights", identity_weights)
+    assert outcome.exit_code == InputError.exit_code
+    assert "\x1b" not in outcome.stderr
+    assert "[bold]" in outcome.stderr
+
+
+def out_of_memory(network, limit_px):
+    """Make ``network`` fail like an allocator for more than ``limit_px`` pixels."""
+
+    def refuse(module, arguments):
+        if arguments[0].shape[-1] * arguments[0].shape[-2] > limit_px:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 1 bytes")
+
+    network.register_forward_pre_hook(refuse)
+
+
+@pytest.fixture
+def engine(identity_weights):
+    def make(tile, limit_px):
+        made = engines.prepare(
+            "derain", model_id=None, weights=identity_weights, device="cpu",
+            precision="auto", tile=tile, overlap_px=32,
+        )  # fmt: skip
+        out_of_memory(made.model.network, limit_px)
+        return made
+
+    return make
+
+
+def test_out_of_memory_halves_an_automatic_tile(engine, picture):
+    pixels = picture(300, 300)
+    restored, used = engine(-1, 160 * 160).restore(pixels)
+    assert used.tile_px == 144
+    np.testing.assert_array_equal(restored, pixels)
+
+
+@pytest.mark.parametrize("tile", [None, 256])
+def test_out_of_memory_never_changes_an_explicit_tile(engine, picture, tile):
+    with pytest.raises(DeviceError, match="Out of memory"):
+        engine(tile, 100).restore(picture(300, 300))
+
+
+def test_an_image_that_fits_nowhere_is_a_device_error(engine, picture):
+    with pytest.raises(DeviceError, match="Out of memory"):
+        engine(-1, 100).restore(picture(300, 300))
+
+
+def test_little_free_memory_means_tiles(cli, photo_file, identity_weights, tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "free_bytes", lambda device: 1)
+    path, out = photo_file("a.png", 200, 300), tmp_path / "out.png"
+    outcome = cli("derain", path, "--weights", identity_weights, "-o", out, "--json")
+    assert outcome.lines[0]["tile_px"] == plan.SMALLEST_TILE_PX
+    np.testing.assert_array_equal(pixels_of(out), pixels_of(path))
+
+
+def test_values_that_are_not_finite_are_never_written(cli, photo_file, tmp_path):
+    torch.manual_seed(0)
+    network = NETWORKS["hint"](**TINY)
+    torch.nn.init.constant_(network.output.weight, 3e38)
+    weights = save_weights(tmp_path / "huge.safetensors", network, "hint", TINY)
+    path = photo_file("a.png")
+    outcome = cli("derain", path, "--weights", weights)
+    assert outcome.exit_code == 1
+    assert "not finite" in outcome.stderr
+    assert not path.with_name("a.derain.png").exists()
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_precisions_agree_about_what_is_seen(cli, photo_file, random_weights, tmp_path, precision):
+    path = photo_file("a.png", 64, 64)
+    reference, out = tmp_path / "r.png", tmp_path / "out.png"
+    cli("derain", path, "--weights", random_weights, "-o", reference)
+    cli("derain", path, "--weights", random_weights, "-o", out, "--precision", precision)
+    difference = np.abs(pixels_of(out).astype(int) - pixels_of(reference))
+    assert difference.mean() < (2 if precision == "bf16" else 1e-9)
+
+
+def test_a_gray_network_refuses_colour(cli, photo_file, picture, tmp_path):
+    options = {**TINY, "inp_channels": 1, "out_channels": 1}
+    weights = save_weights(
+        tmp_path / "gray.safetensors", NETWORKS["restormer"](**options), "restormer", options
+    )
+    Image.fromarray(picture(16, 16)[..., 0]).save(tmp_path / "gray.png")
+    refused = cli("denoise", photo_file("colour.png"), "--weights", weights)
+    assert refused.exit_code == InputError.exit_code
+    assert "gray pictures" in refused.stderr
+    assert cli("denoise", tmp_path / "gray.png", "--weights", weights).exit_code == 0
+
+
+def test_version_and_doctor_answer(cli):
+    assert cli("--version").stdout == f"restore {__version__}\n"
+    found = cli("doctor", "--json", "--offline").lines[0]
+    assert "hint-derain-compact" in found["bundled networks"]
+    assert found["hub"] == "not asked"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_ends_with_130_a_summary_and_no_half_file(
+    photo_file, tmp_path, signal_number
+):
+    for i in range(40):
+        photo_file(f"in/{i}.png", 256, 256)
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "restorecli", "derain", tmp_path / "in", "-o", out, "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    deadline = time.monotonic() + 60
+    while not list(out.glob("*.png")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal_number)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert '"interrupted": true' in stdout.splitlines()[-1]
+    done = [p for p in out.iterdir() if not p.name.startswith(".")]
+    assert 0 < len(done) < 40
+    assert files_in(out) == sorted(p.name for p in done)
+    for path in done:
+        assert pixels_of(path).shape == (256, 256, 3)

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.conftest import TINY
+from training import tasks
+from training import train as trainer
+from training.data import Batches, load_photographs, random_crop
+from training.degradations.rain import CLEAN_SHARE, MAP_PX, Rain, streak_map
+
+CPU = torch.device("cpu")
+RECIPE = trainer.Recipe(
+    task="derain", steps=8, seed=4, phases=((0.5, 16, 2), (1.0, 24, 2)), warmup_steps=2
+)
+
+
+@pytest.fixture(scope="module")
+def rain():
+    return Rain(maps=3)
+
+
+@pytest.fixture
+def photographs(tmp_path, picture):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for i in range(3):
+        Image.fromarray(picture(64 + i, 80, seed=i)).save(folder / f"{i}.png")
+    return folder
+
+
+@pytest.fixture
+def tiny_task(monkeypatch, rain):
+    task = tasks.Task(degradation=lambda: rain, network="hint", options=TINY)
+    monkeypatch.setitem(tasks.TASKS, "derain", task)
+
+
+def losses_of(out):
+    with (out / "log.csv").open(newline="") as file:
+        return [(row["step"], row["loss"]) for row in csv.DictReader(file)]
+
+
+def run(out, photographs, *, steps, resume=False, stop_at=None):
+    recipe = replace(RECIPE, steps=steps)
+    batches = Batches(load_photographs(photographs), tasks.TASKS["derain"].degradation(), 4)
+    training = trainer.Training(recipe, CPU)
+    if resume:
+        training.load(out)
+    losses = []
+    while training.step < (stop_at or steps):
+        patch_px, size = trainer.phase_at(training.step, recipe)
+        losses.append(training.advance(*batches.batch(training.step, size, patch_px)))
+    training.save(out)
+    return losses, training.average.state_dict()
+
+
+def test_the_same_seed_gives_the_same_losses_and_an_interruption_changes_nothing(
+    tmp_path, photographs, tiny_task
+):
+    straight, weights = run(tmp_path / "a.pt", photographs, steps=8)
+    again, _ = run(tmp_path / "b.pt", photographs, steps=8)
+    first, _ = run(tmp_path / "c.pt", photographs, steps=8, stop_at=3)
+    second, resumed = run(tmp_path / "c.pt", photographs, steps=8, resume=True)
+    assert straight == again == first + second
+    assert all(torch.equal(weights[key], resumed[key]) for key in weights)
+
+
+def test_the_loop_writes_checkpoint_log_and_curve(tmp_path, photographs, tiny_task):
+    out = tmp_path / "run"
+    recipe = replace(RECIPE, steps=50, phases=((1.0, 16, 1),))
+    training = trainer.train(recipe, photographs, out, CPU, 5, resume=False)
+    assert training.step == 50
+    assert [step for step, _ in losses_of(out)] == ["50"]
+    assert {p.name for p in out.iterdir()} == {
+        "checkpoint.pt", "curve.png", "log.csv", "recipe.json",
+    }  # fmt: skip
+
+
+def test_training_learns_on_a_single_batch(photographs, tiny_task):
+    recipe = replace(RECIPE, steps=60, learning_rate=3e-3)
+    training = trainer.Training(recipe, CPU)
+    batches = Batches(load_photographs(photographs), tasks.TASKS["derain"].degradation(), 4)
+    degraded, clean = batches.batch(1, 4, 24)
+    losses = [training.advance(degraded, clean) for _ in range(60)]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_the_learning_rate_warms_up_stays_and_ends_low():
+    recipe = trainer.Recipe(task="derain", steps=1000)
+    rates = [trainer.learning_rate_at(step, recipe) for step in range(1001)]
+    assert rates[0] == pytest.approx(recipe.learning_rate / recipe.warmup_steps)
+    assert rates[300] == recipe.learning_rate
+    assert rates[650] == pytest.approx(recipe.learning_rate / 2, rel=0.01)
+    assert rates[-1] == pytest.approx(recipe.final_learning_rate)
+
+
+def test_the_loss_of_a_constant_shift_is_known():
+    clean = torch.full((1, 3, 8, 8), 0.25)
+    shifted = clean + 0.5
+    # L1 is 0.5; of the orthonormal amplitudes only the mean differs, by 0.5·8, among 8·5 bins
+    expected = 0.5 + 0.03 * (0.5 * 8) / 40
+    assert trainer.loss_of(shifted, clean, 0.03).item() == pytest.approx(expected, rel=1e-5)
+    assert trainer.loss_of(clean, clean, 0.03).item() == 0
+
+
+def test_rain_only_brightens_and_stays_in_range(rain):
+    clean = np.full((40, 56, 3), 0.4, np.float32)
+    rng = np.random.default_rng(0)
+    samples = [rain(clean, rng) for _ in range(300)]
+    assert all(s.shape == clean.shape and s.dtype == np.float32 for s in samples)
+    assert min(s.min() for s in samples) >= 0.4 - 1e-6
+    assert max(s.max() for s in samples) <= 1
+    untouched = np.mean([np.array_equal(s, clean) for s in samples])
+    assert untouched == pytest.approx(CLEAN_SHARE, abs=0.06)
+
+
+def test_streaks_are_gray_repeatable_and_of_many_strengths():
+    maps = [streak_map((96, 96), np.random.default_rng(seed)) for seed in range(12)]
+    again = streak_map((96, 96), np.random.default_rng(3))
+    np.testing.assert_array_equal(maps[3], again)
+    means = sorted(float(m.mean()) for m in maps)
+    assert means[0] < 0.02 < 0.06 < means[-1]
+
+
+def test_a_patch_larger_than_the_rain_maps_is_refused(rain):
+    too_large = np.zeros((MAP_PX + 1, 8, 3), np.float32)
+    with pytest.raises(ValueError, match="rain maps"):
+        rain(too_large, np.random.default_rng(1))
+
+
+def test_crops_have_the_size_asked_for_whatever_the_photograph(picture):
+    for seed in range(30):
+        crop = random_crop(picture(40, 200), 32, np.random.default_rng(seed))
+        assert crop.shape == (32, 32, 3)
+        assert crop.dtype == np.float32
+        assert 0 <= crop.min() <= crop.max() <= 1
