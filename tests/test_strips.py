@@ -96,28 +96,28 @@ def test_images_of_a_batch_do_not_meet(name):
 @pytest.mark.parametrize("name", MAIN)
 def test_the_8_bit_picture_does_not_depend_on_the_strip_height(name):
     network = lively(NETWORKS[name]())
-    x = image_for(network, 64, 96).float()
-    results = [restore_by_strips(network, x, strip_rows=rows) for rows in (3, 8, 1000)]
-    for result in results:
-        torch.testing.assert_close(result, results[0], rtol=0, atol=2e-5)
-        assert torch.equal((result * 255).round(), (results[0] * 255).round())
+    x = image_for(network, 32, 48).float()
+    low, high, odd = (restore_by_strips(network, x, strip_rows=rows) for rows in (8, 1000, 5))
+    assert torch.equal((low * 255).round(), (high * 255).round())
+    torch.testing.assert_close(low, high, rtol=0, atol=1e-6)  # they add the same blocks of rows
+    torch.testing.assert_close(odd, high, rtol=0, atol=2e-5)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", ["restormer", "restormer BiasFree gray", "glmha text"])
-def test_half_precision_features_stay_close(name, dtype):
+def test_bfloat16_features_stay_close(name):
     network = lively(NETWORKS[name]())
-    x = image_for(network, 32, 40).float()
+    dtype = torch.bfloat16
+    x = image_for(network, 16, 24).float()
     exact = restore_by_strips(network, x, strip_rows=8)
     rough = restore_by_strips(network, x, strip_rows=8, dtype=dtype)
     assert rough.dtype == torch.float32
-    assert (rough - exact).square().mean().sqrt() < 20 * torch.finfo(dtype).eps * exact.std()
+    assert (rough - exact).square().mean().sqrt() < 6 * torch.finfo(dtype).eps * exact.std()
 
 
-def test_half_precision_hint_is_finite():
+def test_bfloat16_hint_is_finite():
     # Its order is discontinuous: rounded queries may be another network, so closeness is no test.
     network = lively(NETWORKS["hint"]())
-    x = image_for(network, 32, 40).float()
+    x = image_for(network, 16, 24).float()
     assert restore_by_strips(network, x, strip_rows=8, dtype=torch.bfloat16).isfinite().all()
 
 
@@ -140,3 +140,29 @@ def test_strips_cover_the_plane_in_order(strip_rows, rows_of_last):
     assert covered == list(range(10))
     assert strips[-1].stop - strips[-1].start == rows_of_last
     assert all(0 <= strip.top <= strip.start < strip.stop <= strip.bottom <= 10 for strip in strips)
+
+
+@pytest.mark.parametrize("strip_rows", [0, -8])
+def test_a_strip_has_rows(strip_rows):
+    with pytest.raises(ValueError, match="strip_rows must be at least 1"):
+        restore_by_strips(Restormer(**SMALL), torch.rand(1, 3, 8, 8), strip_rows=strip_rows)
+
+
+def test_half_precision_parameters_are_refused():
+    with pytest.raises(ValueError, match="parameters must be float32 or float64"):
+        restore_by_strips(Restormer(**SMALL).half(), torch.rand(1, 3, 8, 8), strip_rows=8)
+
+
+def test_need_of_memory_grows_with_image_strip_batch_and_precision():
+    network = HINT(**SMALL)
+
+    def need(height=64, strip_rows=8, bytes_per_value=4, batch=1):
+        options = {"strip_rows": strip_rows, "bytes_per_value": bytes_per_value, "batch": batch}
+        return resident_bytes(network, height, 64, **options)
+
+    assert need() > need(bytes_per_value=2)
+    assert need(height=128) > need()
+    assert need(strip_rows=16) > need()
+    assert need(strip_rows=64) == need(strip_rows=1000)
+    assert need(batch=3) - need() == 2 * 6 * 64 * 64 * 4  # images only: restored one by one
+    assert need() > 16 * 64 * 64 * 4  # the features of the decoder's first level

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from restorecli.networks.blocks import UNIT_EPS, LayerNorm, channel_scores, statistics_dtype
+from restorecli.networks.blocks import UNIT_EPS, LayerNorm, channel_scores
 from restorecli.networks.glmha_restormer import (
     GuidedLowRankAttention,
     cell_maxima,
@@ -29,6 +29,7 @@ from restorecli.networks.strips.rows import (
     Kernel,
     PixelSum,
     Strip,
+    blocks_of_pixels,
     branch_of,
     kernel_of,
     normalised,
@@ -141,11 +142,12 @@ def head_scores(pairs: Iterable[Sequence[Tensor]], heads: int) -> Tensor:
         pairs: q (r, W, heads·c) and k (r, W, heads·c') of every strip → (heads, c, c').
     """
     gram, q_squares, k_squares = PixelSum(), PixelSum(), PixelSum()
-    for q, k in pairs:
-        q, k = (_pixels(part).unflatten(1, (heads, -1)).transpose(0, 1) for part in (q, k))
-        gram.add(q.mT @ k)  # (heads, c, c')
-        q_squares.add(q.square().sum(1))  # (heads, c)
-        k_squares.add(k.square().sum(1))
+    for pair in pairs:
+        for pixels in zip(*map(blocks_of_pixels, pair), strict=True):
+            q, k = (part.unflatten(1, (heads, -1)).transpose(0, 1) for part in pixels)
+            gram.add(q.mT @ k)  # (heads, c, c')
+            q_squares.add(q.square().sum(1))  # (heads, c)
+            k_squares.add(k.square().sum(1))  # (heads, c')
     return channel_scores(gram.total, q_squares.total, k_squares.total)
 
 
@@ -183,11 +185,11 @@ def hierarchical_attention(
     query_key = branch(slice(0, 2 * channels))
     gram, sums, squares = PixelSum(), PixelSum(), PixelSum()
     for strip in features.strips:
-        qk = _pixels(query_key(features(strip), strip))  # (r·W, 2C)
-        q = qk[:, :channels]
-        gram.add(q.mT @ qk)  # (C, 2C)
-        sums.add(q.sum(0))
-        squares.add(qk.square().sum(0))
+        for qk in blocks_of_pixels(query_key(features(strip), strip)):  # (n, 2C)
+            q = qk[:, :channels]
+            gram.add(q.mT @ qk)  # (C, 2C)
+            sums.add(q.sum(0))
+            squares.add(qk.square().sum(0))
     q_gram, qk_gram = gram.total.unsqueeze(0).chunk(2, -1)  # each (1, C, C)
     lengths = squares.total.unsqueeze(0).chunk(2, -1)  # each (1, C)
     order = channel_order(q_gram, sums.total.unsqueeze(0), height * width)  # (1, C)
@@ -213,11 +215,6 @@ def hierarchical_attention(
         return pointwise(out, project_out)
 
     return change, cache
-
-
-def _pixels(rows: Tensor) -> Tensor:
-    """Pixels of a strip as rows of a matrix, in the precision of sums: (r, W, C) → (r·W, C)."""
-    return rows.flatten(0, 1).to(statistics_dtype(rows))
 
 
 ATTENTIONS: dict[type[nn.Module], Callable[..., tuple[Change, Tensor | None]]] = {

@@ -18,6 +18,7 @@ from restorecli.networks.blocks import NORM_EPS, LayerNorm, statistics_dtype
 
 EVERY_CHANNEL = slice(None)
 WITHOUT_FLOAT64 = frozenset({"mps"})  # devices
+SUM_ROWS = 8  # rows of one sum in the precision of the features' statistics
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,13 +169,27 @@ def add_in_place(x: Tensor, change: Callable[[Strip], Tensor], strips: Sequence[
             x[strip.start - 1] += late
         x[strip.start : strip.stop - 1] += rows[:-1]
         late = rows[-1].clone()
-    x[-1] += late
+        del rows
+    if late is not None:
+        x[-1] += late
+
+
+def blocks_of_pixels(rows: Tensor) -> list[Tensor]:
+    """Rows of a strip, a few at a time, as matrices in the precision of sums over pixels.
+
+    Strip heights that divide by ``SUM_ROWS`` thus add the same blocks, and give the same sums.
+
+    Shape:
+        rows: (r, W, C) → of each block (n·W, C), float32 or float64.
+    """
+    dtype = statistics_dtype(rows)
+    return [block.flatten(0, 1).to(dtype) for block in rows.split(SUM_ROWS)]
 
 
 class PixelSum:
-    """A sum over all pixels from the sums over strips, good for images of any size.
+    """A sum over all pixels from the sums over blocks of rows, good for images of any size.
 
-    The sum over one strip is float32 (float64 for float64 features); strips add up in float64.
+    The sum over one block is float32 (float64 for float64 features); blocks add up in float64.
     Where the device has none (MPS), in float32 with the lost digits carried along (Kahan).
     """
 
@@ -183,7 +198,7 @@ class PixelSum:
         self._excess: Tensor | None = None  # what rounding has added to the total so far
 
     def add(self, term: Tensor) -> None:
-        """Add the sum over one strip; all terms have the same shape."""
+        """Add the sum over one block; all terms have the same shape."""
         if term.device.type not in WITHOUT_FLOAT64:
             self._total = term.double() if self._total is None else self._total.add_(term)
         elif self._total is None or self._excess is None:

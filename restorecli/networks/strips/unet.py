@@ -67,26 +67,30 @@ def _restore(
     """Restore one image (inp_channels, H', W') into (out_channels, H, W); sides padded by 8."""
     _, height, width = image.shape
     dim = network.output.in_channels // 2
-    # The decoder's first level is twice as wide as the encoder's. Both live in one buffer.
+    # All features live in two buffers, made before any strip so that these reuse one another's
+    # memory. The decoder's first level is twice as wide as the encoder's, which is its second half;
+    # until it is filled, its first half holds the lower levels.
     wide = torch.empty(height, width, 2 * dim, dtype=dtype, device=image.device)
-    level1 = wide.flatten()[height * width * dim :].view(height, width, dim)
+    lower, upper = wide.flatten().chunk(2)
+    level1 = upper.view(height, width, dim)
+    level2 = wide.new_empty(height // 2, width // 2, 2 * dim)
+    level3 = lower[: level1.numel() // 4].view(height // 4, width // 4, 4 * dim)
+    latent = lower[-level1.numel() // 8 :].view(height // 8, width // 8, 8 * dim)
 
     embed(network, image, level1, strip_rows)
     cache = through(network.encoder_level1, level1, strip_rows, None)
-    level2 = down(network.down1_2, level1, strip_rows)  # (H'/2, W'/2, 2D)
+    down(network.down1_2, level1, level2, strip_rows)
     cache = through(network.encoder_level2, level2, strip_rows, cache)
-    level3 = down(network.down2_3, level2, strip_rows)  # (H'/4, W'/4, 4D)
+    down(network.down2_3, level2, level3, strip_rows)
     cache = through(network.encoder_level3, level3, strip_rows, cache)
-    latent = down(network.down3_4, level3, strip_rows)  # (H'/8, W'/8, 8D)
+    down(network.down3_4, level3, latent, strip_rows)
     cache = through(network.latent, latent, strip_rows, cache)
     up_and_reduce(network.up4_3, network.reduce_chan_level3, latent, level3, strip_rows)
-    del latent
     cache = through(network.decoder_level3, level3, strip_rows, cache)
     up_and_reduce(network.up3_2, network.reduce_chan_level2, level3, level2, strip_rows)
-    del level3
     cache = through(network.decoder_level2, level2, strip_rows, cache)
     up_and_concatenate(network.up2_1, level2, level1, wide, strip_rows)
-    del level2, level1
+    del level2
     cache = through(network.decoder_level1, wide, strip_rows, cache)
     cache = through(network.refinement, wide, strip_rows, cache)
     write_output(network, wide, image, restored, strip_rows)
@@ -118,17 +122,15 @@ def embedded(network: Restormer | HINT, image: Tensor, strip: Strip, dtype: torc
     return convolve3x3(rows, kernel_of(network.patch_embed.proj, dtype), strip)
 
 
-def down(downsample: Downsample, x: Tensor, strip_rows: int) -> Tensor:
-    """``Downsample`` into a new buffer: (H, W, C) → (H/2, W/2, 2C)."""
-    height, width, channels = x.shape
+def down(downsample: Downsample, x: Tensor, small: Tensor, strip_rows: int) -> None:
+    """``small`` = ``Downsample`` of ``x``: (H, W, C) → (H/2, W/2, 2C)."""
+    height = x.shape[0]
     kernel = kernel_of(downsample.body[0], x.dtype)
-    small = x.new_empty(height // 2, width // 2, 2 * channels)
     for strip in strips_of(height // 2, strip_rows):
         large = Strip(2 * strip.start, 2 * strip.stop, height)
         y = convolve3x3(x[large.top : large.bottom], kernel, large)  # (2r, W, C/2)
         y = y.unflatten(1, (-1, 2)).unflatten(0, (-1, 2))  # (r, 2, W/2, 2, C/2)
         small[strip.start : strip.stop].unflatten(-1, (-1, 2, 2)).copy_(y.permute(0, 2, 4, 1, 3))
-    return small
 
 
 def upsampled(kernel: Kernel, x: Tensor, strip: Strip) -> Tensor:
