@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from restorecli.atomic import write_atomically
 from restorecli.errors import InputError, UsageError
 from restorecli.pairing import find_pictures, pair
 from restorecli.report import LabelledPicture, Report, Row, Settings
 from restorecli.report.words import printable
-from restorecli.report.write import write_whole
 from restorecli.scoring import read_pixels, versions
 
 __all__ = ["FORMATS", "compose_comparison", "read_pixels", "write_sheet"]
@@ -103,7 +103,7 @@ def write_sheet(report: Report, path: Path, *, cell_px: int) -> None:
         left += columns[i] + GAP_PX
     stream = io.BytesIO()
     sheet.save(stream, "PNG")
-    write_whole(path, stream.getvalue())
+    write_atomically(path, stream.getvalue(), overwrite=True)
 
 
 def _cell(path: Path, cell_px: int) -> Image.Image:

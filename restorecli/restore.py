@@ -261,6 +261,7 @@ def _restore_item(
         if item.error:
             raise item.error
         photo = read_photo(source)
+        _refuse_deep_pictures(source, photo)
         check_target(target, alpha=photo.alpha is not None)
         restored, plan = restore_photo(engine, photo, listener.advance)
         write_photo(restored, target, overwrite=overwrite)
@@ -287,6 +288,14 @@ def _restore_item(
             error=str(error),
             exit_code=error.exit_code,
             elapsed_s=time.perf_counter() - started,
+        )
+
+
+def _refuse_deep_pictures(source: Path, photo: Photo) -> None:
+    if photo.pixels.dtype != np.uint8:
+        raise InputError(
+            f"Cannot restore {source}: it has 16 bits per channel, and 8 would be left.",
+            hint="Convert it to 8 bits yourself if that is enough.",
         )
 
 

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
+from restorecli.atomic import write_atomically
 from restorecli.errors import InputError, OutputError
 from restorecli.images import identify, read_photo, write_photo
-from restorecli.images.files import write_atomically
 from restorecli.images.metadata import exif_upright, xmp_upright
 from restorecli.images.tensors import to_pixels, to_tensor
 from tests.conftest import pixels_of
@@ -171,7 +171,6 @@ def cut(path):
         ("cut.jpg", cut, "damaged or truncated"),
         ("folder.png", lambda p: p.mkdir(), "folder"),
         ("missing.png", lambda p: None, "no such file"),
-        ("deep.png", deep, "16 bits"),
         ("moving.webp", animated, "animated"),
         ("moving.png", animated, "animated"),
         ("scan.tif", lambda p: Image.new("RGB", (8, 8)).save(p), "TIFF"),
@@ -185,6 +184,19 @@ def test_what_cannot_be_kept_is_refused_in_one_sentence(tmp_path, name, make, se
     with pytest.raises(InputError, match=sentence) as refused:
         read_photo(path)
     assert name in refused.value.message
+
+
+def test_sixteen_bits_are_read_for_scoring_and_refused_for_restoring(
+    cli, tmp_path, identity_weights
+):
+    path = tmp_path / "deep.png"
+    deep(path)
+    assert read_photo(path).pixels.dtype == np.uint16
+    assert (read_photo(path).pixels == 40_000).all()
+    outcome = cli("derain", path, "--weights", identity_weights)
+    assert outcome.exit_code == InputError.exit_code
+    assert "16 bits" in outcome.stderr
+    assert not (tmp_path / "deep.derain.png").exists()
 
 
 def test_type_is_decided_by_content(tmp_path, picture):

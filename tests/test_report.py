@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
+from restorecli.atomic import write_atomically
 from restorecli.errors import OutputError, UsageError
 from restorecli.report import (
     Comparison,
@@ -28,7 +29,6 @@ from restorecli.report import (
 from restorecli.report.html import html as page
 from restorecli.report.pictures import link, source
 from restorecli.report.words import duration_text, number, printable, score_text, size_text, when
-from restorecli.report.write import write_whole
 
 HOSTILE = [
     "<script>alert(1)</script>.png",
@@ -279,7 +279,7 @@ def test_a_destination_is_checked_before_the_work(tmp_path):
 
 def test_temporary_names_fit_any_directory(tmp_path):
     long = tmp_path / ("x" * 250 + ".md")
-    write_whole(long, b"text")
+    write_atomically(long, b"text", overwrite=True)
     assert long.read_bytes() == b"text"
 
 

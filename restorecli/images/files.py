@@ -1,12 +1,12 @@
 """Read and write PNG, JPEG and WebP through Pillow, keeping what the photograph carries.
 
-What cannot be kept is refused rather than degraded: 16-bit pictures, CMYK and animations.
+What cannot be kept is refused rather than degraded: CMYK and animations. 16-bit PNG is read for
+scoring; the writer does not know it yet.
 """
 
 from __future__ import annotations
 
 import io
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, JpegImagePlugin, PngImagePlugin, UnidentifiedImageError
 
+from restorecli.atomic import write_atomically
 from restorecli.errors import InputError, OutputError
-from restorecli.images.metadata import exif_upright, xmp_upright
+from restorecli.images.metadata import ORIENTATION_TAG, exif_upright, xmp_upright
 from restorecli.images.photo import Carried, Photo
 
 FORMAT_OF_SUFFIX = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
@@ -48,10 +49,11 @@ def identify(path: Path) -> str | None:
 
 
 def read_photo(path: Path) -> Photo:
-    """Decode ``path``: upright uint8 pixels, alpha, metadata.
+    """Decode ``path``: upright pixels, alpha, metadata.
 
-    EXIF orientation is applied once and its tag reset. Palettes become RGB. Raises ``InputError``
-    for anything missing, broken, or that could not be kept (16 bits, CMYK, animation).
+    EXIF orientation is applied once and its tag reset. Palettes become RGB. Pixels are uint8, or
+    uint16 for a 16-bit PNG, whose metadata are not read. Raises ``InputError``
+    for anything missing, broken, or that could not be kept (CMYK, animation).
     """
     try:
         data = path.read_bytes()
@@ -61,7 +63,9 @@ def read_photo(path: Path) -> Photo:
         raise InputError(f"Cannot read {path}: the file is empty (0 bytes).")
     try:
         with _bombs_are_ours(), Image.open(io.BytesIO(data)) as picture:
-            _refuse_what_would_be_lost(path, picture, data)
+            _refuse_what_would_be_lost(path, picture)
+            if picture.format == "PNG" and data[PNG_BIT_DEPTH_AT] == 16:
+                return _decoded_deep(path, picture, data)
             return _decoded(picture, data)
     except UnidentifiedImageError as error:
         raise InputError(f"Cannot read {path}: not an image {_beginning(data)}.") from error
@@ -102,7 +106,22 @@ def _decoded(picture: Image.Image, data: bytes) -> Photo:
     return Photo(pixels=planes, carried=carried, notes=notes)
 
 
-def _refuse_what_would_be_lost(path: Path, picture: Image.Image, data: bytes) -> None:
+def _decoded_deep(path: Path, picture: Image.Image, data: bytes) -> Photo:
+    """A 16-bit PNG through OpenCV, because Pillow makes 8 bits of its colours."""
+    import cv2
+
+    planes = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if planes is None or planes.dtype != np.uint16:
+        raise InputError(f"Cannot read {path}: its 16-bit data are damaged.")
+    if picture.getexif().get(ORIENTATION_TAG, 1) != 1:
+        raise InputError(f"Cannot read {path}: it has 16 bits and is stored turned.")
+    if planes.ndim == 2:
+        return Photo(pixels=planes)
+    alpha = np.ascontiguousarray(planes[..., 3]) if planes.shape[2] == 4 else None
+    return Photo(pixels=np.ascontiguousarray(planes[..., 2::-1]), alpha=alpha)
+
+
+def _refuse_what_would_be_lost(path: Path, picture: Image.Image) -> None:
     kind = picture.format
     if kind not in READABLE:
         raise InputError(
@@ -115,16 +134,11 @@ def _refuse_what_would_be_lost(path: Path, picture: Image.Image, data: bytes) ->
             f"Cannot read {path}: its header promises {width}×{height} pixels, "
             f"more than the limit of {MAX_PIXELS // 10**6} million."
         )
-    if kind == "PNG" and data[PNG_BIT_DEPTH_AT] == 16:
-        raise InputError(
-            f"Cannot restore {path}: it has 16 bits per channel, and 8 would be left.",
-            hint="Convert it to 8 bits yourself if that is enough.",
-        )
     if getattr(picture, "is_animated", False) and kind != "MPO":
         raise InputError(
             f"Cannot restore {path}: it is animated ({getattr(picture, 'n_frames', 0)} frames)."
         )
-    if picture.mode not in MODES:
+    if picture.mode not in MODES and not picture.mode.startswith("I;16"):
         raise InputError(
             f"Cannot restore {path}: its colours are {picture.mode}, expected RGB or gray.",
             hint="Convert it to RGB first.",
@@ -186,45 +200,6 @@ def _encoded(photo: Photo, kind: str) -> bytes:
     target = io.BytesIO()
     picture.save(target, kind, **{k: v for k, v in options.items() if v is not None})
     return target.getvalue()
-
-
-def write_atomically(path: Path, data: bytes, *, overwrite: bool) -> None:
-    """Write ``data`` beside ``path``, flush it to the disk, then give it its name."""
-    partial = path.with_name(f".{path.name[:100]}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with partial.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            _publish(partial, path, overwrite=overwrite)
-        finally:
-            partial.unlink(missing_ok=True)
-    except FileExistsError as error:
-        raise OutputError(
-            f"{path} exists already.", hint="Give --overwrite to replace it."
-        ) from error
-    except OSError as error:
-        raise OutputError(
-            f"Cannot write {path}: {error.strerror or error}.",
-            hint="Choose another place with -o.",
-        ) from error
-
-
-def _publish(partial: Path, path: Path, *, overwrite: bool) -> None:
-    """Rename; without ``overwrite``, in a way that fails if ``path`` has appeared meanwhile."""
-    if overwrite:
-        partial.replace(path)
-        return
-    try:
-        path.hardlink_to(partial)
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without hard links
-        if path.exists():
-            raise FileExistsError(path) from None
-        partial.replace(path)
 
 
 @contextmanager

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-Pixels = NDArray[np.uint8]
+Pixels = NDArray[Any]  # uint8, or uint16 for scoring
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,8 +28,9 @@ class Carried:
 class Photo:
     """Upright pixels and the rest.
 
-    ``pixels`` are uint8, 0…255: RGB (H, W, 3) or gray (H, W). ``alpha`` is uint8 (H, W) or
-    ``None``; colours are not multiplied by it. ``notes`` tell what could not be kept.
+    ``pixels`` are uint8, 0…255 (uint16, 0…65535): RGB (H, W, 3) or gray (H, W). ``alpha`` has the
+    same type, (H, W), or is ``None``; colours are not multiplied by it. ``notes`` tell what
+    could not be kept.
     """
 
     pixels: Pixels

@@ -6,10 +6,10 @@ import csv
 import io
 import json
 import math
-import secrets
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
+from restorecli.atomic import write_atomically
 from restorecli.errors import OutputError, UsageError
 from restorecli.report.data import Report, Row, score_columns, scores_by_kind
 from restorecli.report.html import html
@@ -68,26 +68,7 @@ def write(report: Report, path: Path, *, read: Reader | None = None) -> None:
         ".md": lambda: to_markdown(report),
         ".html": lambda: html(report, folder=path.absolute().parent, read=read),
     }
-    write_whole(path, writers[path.suffix.lower()]().encode("utf-8"))
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write beside ``path``, then rename: a reader sees the old file or the new one, never half.
-
-    Raises:
-        OutputError: the folder is missing, full or not writable.
-    """
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        try:
-            temporary.write_bytes(content)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"Cannot write {printable(str(path))}: {error.strerror or error}."
-        ) from error
+    write_atomically(path, writers[path.suffix.lower()]().encode("utf-8"), overwrite=True)
 
 
 def json_lines(report: Report) -> Iterator[str]:
