@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from restorecli.networks.blocks import UNIT_EPS, LayerNorm, channel_scores
+from restorecli.networks.blocks import UNIT_EPS, FeedForward, LayerNorm, channel_scores
 from restorecli.networks.glmha_restormer import (
     GuidedLowRankAttention,
     cell_maxima,
@@ -52,7 +52,7 @@ class Features:
         return normalised(self.norm, self.x[strip.top : strip.bottom])
 
 
-def feed_forward(ffn: nn.Module, features: Features) -> Change:
+def feed_forward(ffn: FeedForward, features: Features) -> Change:
     """``FeedForward`` by strips; the wide hidden features exist for one strip.
 
     The halves are made apart, because GELU is several times faster on contiguous values.
@@ -130,7 +130,7 @@ def mixing_kernel(
     project_out = attention.project_out
     scores = head_scores(pairs, heads).to(attention.temperature.dtype)  # (heads, c, c')
     weights = attention_weights(scores.unsqueeze(0), attention.temperature).squeeze(0)
-    columns = project_out.weight.flatten(1).unflatten(1, (heads, -1)).transpose(0, 1)
+    columns = torch.unflatten(project_out.weight.flatten(1), 1, (heads, -1)).transpose(0, 1)
     mix = (columns @ weights).transpose(0, 1).flatten(1)  # (C, heads·c')
     return Kernel(mix[..., None, None], project_out.bias).to(dtype)
 
@@ -144,7 +144,7 @@ def head_scores(pairs: Iterable[Sequence[Tensor]], heads: int) -> Tensor:
     gram, q_squares, k_squares = PixelSum(), PixelSum(), PixelSum()
     for pair in pairs:
         for pixels in zip(*map(blocks_of_pixels, pair), strict=True):
-            q, k = (part.unflatten(1, (heads, -1)).transpose(0, 1) for part in pixels)
+            q, k = (torch.unflatten(part, 1, (heads, -1)).transpose(0, 1) for part in pixels)
             gram.add(q.mT @ k)  # (heads, c, c')
             q_squares.add(q.square().sum(1))  # (heads, c)
             k_squares.add(k.square().sum(1))  # (heads, c')

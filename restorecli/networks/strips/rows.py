@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -76,7 +76,7 @@ class Kernel(NamedTuple):
 
 
 def kernel_of(
-    convolution: nn.Conv1d | nn.Conv2d,
+    convolution: Any,  # nn.Conv1d or nn.Conv2d; out of nn.Sequential it has no better type
     dtype: torch.dtype,
     channels: slice | Tensor = EVERY_CHANNEL,
 ) -> Kernel:
@@ -183,7 +183,7 @@ def blocks_of_pixels(rows: Tensor) -> list[Tensor]:
         rows: (r, W, C) → of each block (n·W, C), float32 or float64.
     """
     dtype = statistics_dtype(rows)
-    return [block.flatten(0, 1).to(dtype) for block in rows.split(SUM_ROWS)]
+    return [block.flatten(0, 1).to(dtype) for block in torch.split(rows, SUM_ROWS)]
 
 
 class PixelSum:

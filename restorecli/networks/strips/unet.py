@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -97,7 +98,7 @@ def _restore(
 
 
 def through(
-    blocks: Iterable[nn.Module], x: Tensor, strip_rows: int, cache: Tensor | None
+    blocks: Iterable[Any], x: Tensor, strip_rows: int, cache: Tensor | None
 ) -> Tensor | None:
     """Apply ``blocks`` in turn to ``x`` (H, W, C), in place; the cache (1, m, m) is HINT's."""
     strips = strips_of(x.shape[0], strip_rows)
@@ -129,14 +130,19 @@ def down(downsample: Downsample, x: Tensor, small: Tensor, strip_rows: int) -> N
     for strip in strips_of(height // 2, strip_rows):
         large = Strip(2 * strip.start, 2 * strip.stop, height)
         y = convolve3x3(x[large.top : large.bottom], kernel, large)  # (2r, W, C/2)
-        y = y.unflatten(1, (-1, 2)).unflatten(0, (-1, 2))  # (r, 2, W/2, 2, C/2)
-        small[strip.start : strip.stop].unflatten(-1, (-1, 2, 2)).copy_(y.permute(0, 2, 4, 1, 3))
+        target = torch.unflatten(small[strip.start : strip.stop], -1, (-1, 2, 2))
+        target.copy_(by_squares(y).permute(0, 2, 4, 1, 3))  # (r, W/2, C/2, 2, 2)
 
 
 def upsampled(kernel: Kernel, x: Tensor, strip: Strip) -> Tensor:
     """``Upsample`` of a strip of ``x`` (H, W, C), as a view: (r, 2, W, 2, C/2)."""
     y = convolve3x3(x[strip.top : strip.bottom], kernel, strip)  # (r, W, 2C)
-    return y.unflatten(-1, (-1, 2, 2)).permute(0, 3, 1, 4, 2)
+    return torch.unflatten(y, -1, (-1, 2, 2)).permute(0, 3, 1, 4, 2)
+
+
+def by_squares(rows: Tensor) -> Tensor:
+    """Pixels as squares of 2×2, a view: (2r, 2W, C) → (r, 2, W, 2, C)."""
+    return torch.unflatten(torch.unflatten(rows, 1, (-1, 2)), 0, (-1, 2))
 
 
 def up_and_reduce(
@@ -171,9 +177,7 @@ def up_and_concatenate(
         start, stop = 2 * strip.start, 2 * strip.stop
         kept = skip[start:stop].clone()
         target = wide[start:stop]
-        target[..., :channels].unflatten(1, (-1, 2)).unflatten(0, (-1, 2)).copy_(
-            upsampled(kernel, x, strip)
-        )
+        by_squares(target[..., :channels]).copy_(upsampled(kernel, x, strip))
         target[..., channels:] = kept
 
 
