@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 import psutil
 import torch
-from torch import nn
 
 from restorecli.errors import DeviceError, UsageError
+from restorecli.networks import Network
 from restorecli.networks.strips import resident_bytes
 from restorecli.options import AUTO, DEFAULT_OVERLAP_PX, MULTIPLE_PX, SMALLEST_TILE_PX
 
@@ -72,7 +72,7 @@ def choose_precision(name: str) -> torch.dtype:
 
 
 def make_plan(
-    network: nn.Module,
+    network: Network,
     size: tuple[int, int],
     available_bytes: int,
     *,

@@ -27,7 +27,7 @@ MAY_IMPORT = {
         "scoring",
         "weights",
     },
-    "console": {"errors", "report"},
+    "console": {"errors", "metrics", "report"},
     "restore": {
         "allocator",
         "errors",

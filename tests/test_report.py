@@ -3,6 +3,7 @@ import html
 import io
 import json
 import math
+import os
 import re
 import sys
 from pathlib import Path
@@ -256,10 +257,10 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(report, tmp_path, m
     target = tmp_path / "report.md"
     target.write_text("old")
 
-    def full(self, content):
+    def full(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OutputError, match="No space left on device"):
         write(report, target)
     assert [file.name for file in tmp_path.iterdir()] == ["report.md"]

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from restorecli.networks import HINT, GLMHARestormer, Restormer
-from restorecli.networks.strips import restore_by_strips, rows
+from restorecli.networks.strips import resident_bytes, restore_by_strips, rows
 
 SMALL = {"dim": 8, "num_blocks": [1, 1, 1, 1], "num_refinement_blocks": 1}
 NETWORKS = {

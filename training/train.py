@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from restorecli.allocator import keep_freed_memory
-from restorecli.networks import NETWORKS, channels_last
+from restorecli.networks import NETWORKS
 from training.data import Batches, load_photographs
 from training.tasks import TASKS
 
@@ -107,7 +107,7 @@ class Training:
             restored = self.network(degraded)
         loss = loss_of(restored, clean, recipe.fft_weight)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), recipe.clip_norm)
         self.optimizer.step()
         momentum = min(recipe.ema, (self.step + 1) / (self.step + 10))
@@ -142,7 +142,8 @@ class Training:
 
 def build(name: str, options: Any) -> nn.Module:
     """A network in channels-last layout, ready to train."""
-    return channels_last(NETWORKS[name](**options))
+    network = NETWORKS[name](**options)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def draw_curve(log: Path, picture: Path) -> None:

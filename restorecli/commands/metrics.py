@@ -89,7 +89,7 @@ def metrics(
     Pictures are paired by relative path, then by name without ending.
     """
     from restorecli import scoring
-    from restorecli.commands import show
+    from restorecli.console import scores as show
     from restorecli.errors import EXIT_INTERRUPTED, UsageError
     from restorecli.metrics import PROTOCOLS, find_protocol
     from restorecli.report import check_destination, json_lines, write

@@ -14,10 +14,10 @@ from typing import Any
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import Tensor
 
 from restorecli.errors import WeightsError
-from restorecli.networks import NETWORKS
+from restorecli.networks import NETWORKS, Network
 from restorecli.weights.registry import WeightEntry
 
 STATE_KEYS = ("params_ema", "params", "state_dict")  # where published files keep their tensors
@@ -27,7 +27,7 @@ STATE_KEYS = ("params_ema", "params", "state_dict")  # where published files kee
 class LoadedModel:
     """A network in evaluation mode, and what it is."""
 
-    network: nn.Module
+    network: Network
     id: str  # registry id, or the file's name
     sha256: str  # of the file as it was read
     channels: int  # that an image must have: 3, or 1 for gray networks
@@ -139,7 +139,7 @@ def _architecture(
     return entry.network, entry.options
 
 
-def _build(path: Path, name: str, options: Mapping[str, Any]) -> nn.Module:
+def _build(path: Path, name: str, options: Mapping[str, Any]) -> Network:
     if name not in NETWORKS:
         raise WeightsError(f"{path} is for an unknown network {name!r}.")
     try:
@@ -149,7 +149,7 @@ def _build(path: Path, name: str, options: Mapping[str, Any]) -> nn.Module:
         raise WeightsError(f"{path}: its options do not fit {name}: {error}.") from error
 
 
-def _fill(network: nn.Module, state: Mapping[str, Tensor], file: str, name: str) -> None:
+def _fill(network: Network, state: Mapping[str, Tensor], file: str, name: str) -> None:
     """Assign ``state`` strictly: the first difference is named."""
     expected = network.state_dict()
     missing = [key for key in expected if key not in state]
