@@ -14,7 +14,7 @@ from restorecli.options import AUTO, DEFAULT_OVERLAP_PX, MULTIPLE_PX, SMALLEST_T
 
 MEMORY_SHARE = 0.6  # of what is free now: other programs and the encoder need some too
 LARGEST_TILE_PX = 4096
-STRIP_ROWS = 16  # features of so many rows stay in the cache; see benchmarks/strips.py
+STRIP_ROWS = 32  # a multiple of 8: sums are taken over blocks of 8 rows, whatever the height
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 

@@ -69,7 +69,7 @@ def grid_maxima(x: Tensor, cells: int) -> Tensor:
 
 
 def cell_maxima(x: Tensor, cells: int, axis: int) -> Tensor:
-    """The maximum of each cell along one axis, which becomes ``cells`` long."""
+    """The maximum of each cell along one axis: (B, C, H, W) → that axis ``cells`` long."""
     lines = [
         x.narrow(axis, start, stop - start).amax(axis, keepdim=True)
         for start, stop in grid_cells(x.shape[axis], cells)

@@ -74,7 +74,11 @@ def feed_forward(ffn: FeedForward, features: Features) -> Change:
 def channel_attention(
     attention: ChannelAttention, features: Features, cache: Tensor | None
 ) -> tuple[Change, Tensor | None]:
-    """Restormer's MDTA by strips: ``ChannelAttention``. The cache is passed through."""
+    """Restormer's MDTA by strips: ``ChannelAttention``. The cache is passed through.
+
+    Shape:
+        cache: (1, m, m) or ``None``, returned as it is; the change of a strip: (r, W, C).
+    """
     channels = features.x.shape[-1]
     dtype = features.x.dtype
 
@@ -93,6 +97,9 @@ def guided_low_rank_attention(
     """GLMHA by strips: ``GuidedLowRankAttention``. The cache is passed through.
 
     A pass for the maxima of the queries comes first. The calibration scales the columns of W_KV.
+
+    Shape:
+        cache: (1, m, m) or ``None``, returned as it is; the change of a strip: (r, W, C).
     """
     dtype = features.x.dtype
     query = branch_of(attention.q, attention.q_dwconv, dtype)

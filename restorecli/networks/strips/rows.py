@@ -80,7 +80,11 @@ def kernel_of(
     dtype: torch.dtype,
     channels: slice | Tensor = EVERY_CHANNEL,
 ) -> Kernel:
-    """The weights of ``convolution`` for some of its output channels, in ``dtype``."""
+    """The weights of ``convolution`` for some of its output channels, in ``dtype``.
+
+    Shape:
+        channels: slice, or (K,) int64.
+    """
     weight = convolution.weight[channels]
     bias = None if convolution.bias is None else convolution.bias[channels]
     return Kernel(weight if weight.dim() == 4 else weight.unsqueeze(-1), bias).to(dtype)
@@ -136,7 +140,11 @@ def branch_of(
     dtype: torch.dtype,
     channels: slice | Tensor = EVERY_CHANNEL,
 ) -> Branch:
-    """Some output channels of two convolutions of a network, in ``dtype``."""
+    """Some output channels of two convolutions of a network, in ``dtype``.
+
+    Shape:
+        channels: slice, or (K,) int64.
+    """
     return Branch(kernel_of(mix, dtype, channels), kernel_of(blur, dtype, channels))
 
 
@@ -198,7 +206,7 @@ class PixelSum:
         self._excess: Tensor | None = None  # what rounding has added to the total so far
 
     def add(self, term: Tensor) -> None:
-        """Add the sum over one block; all terms have the same shape."""
+        """Add the sum over one block: (...), the same shape each time."""
         if term.device.type not in WITHOUT_FLOAT64:
             self._total = term.double() if self._total is None else self._total.add_(term)
         elif self._total is None or self._excess is None:
