@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 EXAMPLE := examples/rocket-rain.png
 
-.PHONY: demo test test-long check bench
+.PHONY: demo test test-long test-browser check bench
 .DEFAULT_GOAL := demo
 
 $(VENV)/run: pyproject.toml constraints.txt
@@ -20,16 +20,21 @@ demo: $(VENV)/run
 	$(BIN)/restore derain $(EXAMPLE) -o demo/ --overwrite
 
 test: $(VENV)/develop
-	$(BIN)/python -m pytest -m 'not long'
+	$(BIN)/python -m pytest -m 'not long and not browser'
 
 test-long: $(VENV)/develop
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m 'not browser'
+
+# Needs a Chromium, such as Debian's package of that name.
+test-browser: $(VENV)/develop
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser]'
+	$(BIN)/python -m pytest -m browser
 
 check: $(VENV)/develop
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m 'not long'
+	$(BIN)/python -m pytest -m 'not long and not browser'
 
 bench: $(VENV)/develop
-	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.strips
