@@ -229,7 +229,7 @@ def run(
     exact = [row.exact for row in rows if row.exact is not None]
     protocol = scoring.protocol if scoring else None
     return Report(
-        title=f"{task}: {len(rows)} picture(s)",
+        title=f"{task}, {len(rows)} picture{'' if len(rows) == 1 else 's'}",
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         elapsed_s=time.perf_counter() - started,
         settings=Settings(

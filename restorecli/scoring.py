@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from restorecli.allocator import keep_freed_memory
 from restorecli.errors import QualityError, RestoreError, UsageError
 from restorecli.images import read_photo
 from restorecli.metrics import EXTRA_METRICS, Protocol, extra_metric, score
@@ -120,6 +121,7 @@ def score_all(
     jobs = available_cores() if jobs is None else jobs
     if any(EXTRA_METRICS[name].learned for name in extras) or len(tasks) < WORTH_A_POOL:
         jobs = 1
+    keep_freed_memory()
     work = [(task, protocol, tuple(extras), other_label) for task in tasks]
     if jobs == 1:
         yield from (_row(item) for item in work)
@@ -328,6 +330,7 @@ def _start_worker() -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
     cv2.setNumThreads(1)
+    keep_freed_memory()
 
 
 def _row(work: tuple[Task, Protocol, tuple[str, ...], str]) -> Row:

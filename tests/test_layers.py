@@ -43,7 +43,7 @@ MAY_IMPORT = {
     },
     "atomic": {"errors"},
     "comparing": {"atomic", "errors", "pairing", "report", "scoring"},
-    "scoring": {"errors", "images", "metrics", "pairing", "report"},
+    "scoring": {"allocator", "errors", "images", "metrics", "pairing", "report"},
     "pairing": {"errors"},
     "metrics": {"errors"},
     "report": {"atomic", "errors"},
