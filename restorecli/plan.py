@@ -14,7 +14,9 @@ from restorecli.options import AUTO, DEFAULT_OVERLAP_PX, MULTIPLE_PX, SMALLEST_T
 
 MEMORY_SHARE = 0.6  # of what is free now: other programs and the encoder need some too
 LARGEST_TILE_PX = 4096
-STRIP_ROWS = 32  # a multiple of 8: sums are taken over blocks of 8 rows, whatever the height
+# 64 rows of 1024 pixels: the fastest in benchmarks/results/0.1.0/strips--cpu--float32.txt
+STRIP_PIXELS = 65_536
+MOST_STRIP_ROWS = 64
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -93,13 +95,14 @@ def make_plan(
 
     def plan(tile_px: int | None) -> Plan:
         height, width = size if tile_px is None else (min(tile_px, side) for side in size)
+        strip_rows = strip_height(width)
         needed = resident_bytes(
-            network, height, width, strip_rows=STRIP_ROWS, bytes_per_value=bytes_per_value
+            network, height, width, strip_rows=strip_rows, bytes_per_value=bytes_per_value
         )
         return Plan(
             tile_px=tile_px,
             overlap_px=overlap_px if tile_px else 0,
-            strip_rows=STRIP_ROWS,
+            strip_rows=strip_rows,
             predicted_bytes=needed,
         )
 
@@ -115,6 +118,14 @@ def make_plan(
     while tile_px > SMALLEST_TILE_PX and plan(tile_px).predicted_bytes > budget:
         tile_px -= SMALLEST_TILE_PX
     return plan(tile_px)
+
+
+def strip_height(width: int) -> int:
+    """Rows of a strip for a picture of ``width`` pixels: fewer where rows are long.
+
+    A multiple of 8, because sums are taken over blocks of 8 rows: the height changes no pixel.
+    """
+    return max(8, min(MOST_STRIP_ROWS, STRIP_PIXELS // width // 8 * 8))
 
 
 def smaller_plan(plan: Plan, size: tuple[int, int]) -> Plan | None:

@@ -39,6 +39,13 @@ def test_a_picture_larger_than_memory_gets_the_largest_tiles_that_fit(network):
     assert larger.predicted_bytes > plan.MEMORY_SHARE * available
 
 
+@pytest.mark.parametrize(
+    ("width", "rows"), [(1, 64), (512, 64), (1024, 64), (1100, 56), (2048, 32), (100_000, 8)]
+)
+def test_strips_hold_about_the_same_number_of_pixels(width, rows):
+    assert plan.strip_height(width) == rows
+
+
 def test_an_explicit_tile_is_kept_and_none_means_whole(network):
     assert planned(network, (400, 400), 1, tile=96, overlap_px=8).tile_px == 96
     assert planned(network, (400, 400), 1, tile=None).exact

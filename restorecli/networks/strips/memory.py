@@ -26,8 +26,9 @@ def resident_bytes(
     level below (2D values for every four pixels). In that level's blocks the buffer is joined by
     a strip's hidden features: three times ``hidden`` values a pixel. The heap takes about four
     times those, because strips of every level leave holes of other sizes in it; that factor was
-    measured with glibc (compact HINT, 256² to 1024², and Restormer of width 48 at 256²; one CPU)
-    and holds within 15 % there. Other allocators and devices were not measured.
+    measured with glibc and one thread. With two threads (benchmarks/results/0.1.0) the formula is
+    14 % above the measured peak for strips of 64 rows, and up to 35 % below it for 16 rows. Other
+    allocators and devices were not measured.
 
     Args:
         network: Restormer, GLMHA-Restormer or HINT.
