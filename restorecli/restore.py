@@ -27,6 +27,7 @@ from restorecli.plan import (
     choose_precision,
     free_bytes,
     make_plan,
+    peak_bytes,
     smaller_plan,
 )
 from restorecli.report import Report, Row, Settings
@@ -276,6 +277,7 @@ def _restore_item(
             exact=plan.exact,
             tile_px=plan.tile_px,
             elapsed_s=elapsed_s,
+            peak_memory_bytes=peak_bytes(engine.device),
             notes=photo.notes,
             scores_before=scoring.scores(source, source) if scoring else {},
             scores_after=scoring.scores(source, target) if scoring else {},

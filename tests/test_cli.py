@@ -101,6 +101,7 @@ def test_a_folder_keeps_its_tree_and_names_and_json_tells_each_file(
     assert [Path(row["input"]).name for row in rows] == ["2.png", "10.jpg", "broken.png", "3.webp"]
     assert [row["status"] for row in rows] == ["ok", "ok", "failed", "ok"]
     assert rows[0]["exact"] is True
+    assert rows[0]["peak_memory_bytes"] > 10_000_000
     assert last["counts"] == {"ok": 3, "failed": 1, "skipped": 0}
     assert last["notes"] == ["1 other file(s) ignored"]
     assert last["settings"]["model_sha256"]

@@ -106,7 +106,9 @@ class Row(_Frozen):
     exact: bool | None = None
     tile_px: int | None = None
     elapsed_s: float | None = None
-    peak_memory_bytes: int | None = None
+    peak_memory_bytes: int | None = Field(
+        default=None, description="Most memory that the process had held when this was done."
+    )
     scores_before: Scores = Field(default_factory=dict, description="Input against reference.")
     scores_after: Scores = Field(default_factory=dict, description="Output against reference.")
     others: tuple[LabelledPicture, ...] = Field(
