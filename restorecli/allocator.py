@@ -14,7 +14,8 @@ def keep_freed_memory() -> bool:
     """Tell glibc to reuse freed blocks; without it every large tensor is faulted in anew.
 
     Returns whether it took effect: only on Linux with glibc. Call it before the first large
-    allocation. Measured effect: ``benchmarks/allocator.py``.
+    allocation. Its effect: ``python -m benchmarks.strips`` with and without
+    ``--default-allocator``.
     """
     if not sys.platform.startswith("linux"):
         return False
