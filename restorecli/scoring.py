@@ -288,9 +288,16 @@ def protocol_text(protocol: Protocol) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what computes the scores."""
+    """Versions of what computes the pixels and the scores."""
     found = {"python": platform.python_version()}
-    for name in ("restorecli", "numpy", "scikit-image", "opencv-python-headless", "pillow"):
+    for name in (
+        "restorecli",
+        "torch",
+        "numpy",
+        "scikit-image",
+        "opencv-python-headless",
+        "pillow",
+    ):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:  # run from a checkout
