@@ -66,16 +66,20 @@ def select(
         else:
             items.append(_single(path, task, output, names_a_file=names_a_file))
     _refuse_collisions(items)
-    existing = [item for item in items if item.target.exists()]
     if skip_existing:
-        items = [replace(item, finished=item in existing) for item in items]
-    elif existing and not overwrite:
-        more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
+        items = [replace(item, finished=item.target.exists()) for item in items]
+    elif not overwrite:
+        _refuse_existing([item.target for item in items if item.target.exists()])
+    return Selection(items=items, ignored=ignored)
+
+
+def _refuse_existing(targets: Sequence[Path]) -> None:
+    if targets:
+        more = f" and {len(targets) - 1} more" if len(targets) > 1 else ""
         raise OutputError(
-            f"{existing[0].target}{more} would be overwritten.",
+            f"{targets[0]}{more} would be overwritten.",
             hint="Give --overwrite to replace, --skip-existing to go on, or another -o.",
         )
-    return Selection(items=items, ignored=ignored)
 
 
 def _names_a_file(output: Path) -> bool:

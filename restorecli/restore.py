@@ -266,22 +266,6 @@ def _restore_item(
         check_target(target, alpha=photo.alpha is not None)
         restored, plan = restore_photo(engine, photo, listener.advance)
         write_photo(restored, target, overwrite=overwrite)
-        elapsed_s = time.perf_counter() - started
-        return Row(
-            name=name,
-            input=name,
-            output=str(target),
-            reference=_reference(source, scoring),
-            height_px=photo.size[0],
-            width_px=photo.size[1],
-            exact=plan.exact,
-            tile_px=plan.tile_px,
-            elapsed_s=elapsed_s,
-            peak_memory_bytes=peak_bytes(engine.device),
-            notes=photo.notes,
-            scores_before=scoring.scores(source, source) if scoring else {},
-            scores_after=scoring.scores(source, target) if scoring else {},
-        )
     except RestoreError as error:
         return Row(
             name=name,
@@ -291,6 +275,35 @@ def _restore_item(
             exit_code=error.exit_code,
             elapsed_s=time.perf_counter() - started,
         )
+    row = Row(
+        name=name,
+        input=name,
+        output=str(target),
+        height_px=photo.size[0],
+        width_px=photo.size[1],
+        exact=plan.exact,
+        tile_px=plan.tile_px,
+        elapsed_s=time.perf_counter() - started,
+        peak_memory_bytes=peak_bytes(engine.device),
+        notes=photo.notes,
+    )
+    return _scored(row, source, target, scoring) if scoring else row
+
+
+def _scored(row: Row, source: Path, target: Path, scoring: InPass) -> Row:
+    """``row`` with its scores; a picture that cannot be scored stays restored, with a note."""
+    reference = scoring.references.get(source)
+    if reference is None:
+        return row
+    try:
+        scores = {
+            "reference": str(reference),
+            "scores_before": scoring.scores(source, source),
+            "scores_after": scoring.scores(source, target),
+        }
+    except RestoreError as error:
+        scores = {"notes": (*row.notes, f"not scored: {error}")}
+    return row.model_copy(update=scores)
 
 
 def _refuse_deep_pictures(source: Path, photo: Photo) -> None:
@@ -299,11 +312,6 @@ def _refuse_deep_pictures(source: Path, photo: Photo) -> None:
             f"Cannot restore {source}: it has 16 bits per channel, and 8 would be left.",
             hint="Convert it to 8 bits yourself if that is enough.",
         )
-
-
-def _reference(source: Path, scoring: InPass | None) -> str | None:
-    reference = scoring.references.get(source) if scoring else None
-    return str(reference) if reference else None
 
 
 def restore_photo(

@@ -369,6 +369,21 @@ def test_scores_in_the_same_pass_are_those_of_restore_metrics(
     assert "psnr_y" in outcome.stderr.lower().replace("psnr-y", "psnr_y")
 
 
+def test_a_picture_that_cannot_be_scored_is_restored_all_the_same(
+    cli, photo_file, random_weights, tmp_path
+):
+    photo_file("in/a.png", 40, 48)
+    photo_file("ref/a.png", 40, 56)
+    out = tmp_path / "out"
+    options = ("derain", tmp_path / "in", "-o", out, "--weights", random_weights, "--json")
+    outcome = cli(*options, "--ref", tmp_path / "ref")
+    assert outcome.exit_code == 0
+    row = outcome.lines[0]
+    assert (row["status"], row["output"]) == ("ok", str(out / "a.png"))
+    assert row["scores_after"] == {}
+    assert "not scored" in row["notes"][0]
+
+
 def test_a_missing_reference_is_found_before_any_work(cli, photo_file, random_weights, tmp_path):
     for name in ("in/a.png", "in/b.png", "ref/b.png"):
         photo_file(name)
