@@ -11,8 +11,9 @@ from PIL import Image
 from tests.conftest import TINY
 from training import tasks
 from training import train as trainer
-from training.data import Batches, load_photographs, random_crop
+from training.data import Batches, load_pairs, load_photographs, random_crop
 from training.degradations.rain import CLEAN_SHARE, MAP_PX, Rain, streak_map
+from training.degradations.snow import Snow
 
 CPU = torch.device("cpu")
 RECIPE = trainer.Recipe(
@@ -47,7 +48,7 @@ def losses_of(out):
 
 def run(out, photographs, *, steps, resume=False, stop_at=None):
     recipe = replace(RECIPE, steps=steps)
-    batches = Batches(load_photographs(photographs), tasks.TASKS["derain"].degradation(), 4)
+    batches = Batches(load_photographs(photographs), tasks.TASKS["derain"], 4)
     training = trainer.Training(recipe, CPU)
     if resume:
         training.load(out)
@@ -84,7 +85,7 @@ def test_the_loop_writes_checkpoint_log_and_curve(tmp_path, photographs, tiny_ta
 def test_training_learns_on_a_single_batch(photographs, tiny_task):
     recipe = replace(RECIPE, steps=60, learning_rate=3e-3)
     training = trainer.Training(recipe, CPU)
-    batches = Batches(load_photographs(photographs), tasks.TASKS["derain"].degradation(), 4)
+    batches = Batches(load_photographs(photographs), tasks.TASKS["derain"], 4)
     degraded, clean = batches.batch(1, 4, 24)
     losses = [training.advance(degraded, clean) for _ in range(60)]
     assert losses[-1] < 0.8 * losses[0]
@@ -139,3 +140,50 @@ def test_crops_have_the_size_asked_for_whatever_the_photograph(picture):
         assert crop.shape == (32, 32, 3)
         assert crop.dtype == np.float32
         assert 0 <= crop.min() <= crop.max() <= 1
+
+
+def test_samples_of_every_task_repeat_by_step_and_stay_in_range(photographs, picture):
+    for name, task in tasks.TASKS.items():
+        made = replace(task, degradation=small_maps(name, task))
+        batches = Batches(load_photographs(photographs), made, seed=5)
+        degraded, clean = batches.batch(3, 2, 32)
+        again = batches.batch(3, 2, 32)
+        assert degraded.shape == clean.shape == (2, 3, 32, 32), name
+        assert degraded.dtype == clean.dtype == torch.float32, name
+        assert torch.equal(degraded, again[0]), name
+        assert torch.equal(clean, again[1]), name
+        assert 0 <= clean.min() <= clean.max() <= 1, name
+        assert not torch.equal(degraded, batches.batch(4, 2, 32)[0]), name
+
+
+def small_maps(name, task):
+    makers = {"derain": lambda: Rain(maps=2), "desnow": lambda: Snow(maps=2)}
+    return makers.get(name, task.degradation)
+
+
+def test_the_start_is_what_training_goes_on_from(photographs, tiny_task):
+    first = trainer.Training(RECIPE, CPU)
+    start = {key: value.half() for key, value in first.network.state_dict().items()}
+    second = trainer.Training(replace(RECIPE, seed=9), CPU, start)
+    for key, value in second.average.state_dict().items():
+        assert torch.equal(value, start[key].float()), key
+
+
+def test_real_pairs_are_cropped_alike(tmp_path, photographs, picture):
+    for folder, offset in (("input", 0), ("target", 40)):
+        (tmp_path / folder).mkdir()
+        for i in range(2):
+            levels = picture(48, 64, seed=i) // 2 + np.uint8(offset)
+            Image.fromarray(levels).save(tmp_path / folder / f"{i}.png")
+    task = replace(tasks.TASKS["lowlight"], pair_share=1.0)
+    batches = Batches(load_photographs(photographs), task, 1, load_pairs(tmp_path))
+    degraded, clean = batches.batch(0, 4, 32)
+    np.testing.assert_allclose((clean - degraded).numpy(), 40 / 255, atol=1.1 / 255)
+
+
+def test_pairs_that_do_not_correspond_are_refused(tmp_path, picture):
+    for folder, height in (("input", 40), ("target", 48)):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(picture(height, 64)).save(tmp_path / folder / "a.png")
+    with pytest.raises(SystemExit, match="must correspond"):
+        load_pairs(tmp_path)

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.tasks import Degrade
+from training.tasks import Task
 
 READ_AHEAD = 4  # batches
 MAX_SHRINK = 3.0  # a crop may cover up to this many times its own side, then is shrunk
@@ -34,10 +34,18 @@ def load_photographs(folder: Path) -> list[NDArray[np.uint8]]:
     return pictures
 
 
+def load_pairs(folder: Path) -> list[NDArray[np.uint8]]:
+    """Real pairs from ``input`` and ``target`` of ``folder``, by sorted name: uint8 (H, W, 6)."""
+    degraded, clean = (load_photographs(folder / part) for part in ("input", "target"))
+    if [p.shape for p in degraded] != [p.shape for p in clean]:
+        raise SystemExit(f"The pictures of {folder}/input and {folder}/target must correspond.")
+    return [np.concatenate(pair, axis=2) for pair in zip(degraded, clean, strict=True)]
+
+
 def random_crop(
     photograph: NDArray[np.uint8], patch_px: int, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """A square of it, perhaps shrunk, flipped and turned: float32 (p, p, 3) in [0, 1]."""
+    """A square of (H, W, C), perhaps shrunk, flipped, turned: float32 (p, p, C) in [0, 1]."""
     height, width = photograph.shape[:2]
     largest = min(MAX_SHRINK, min(height, width) / patch_px)
     shrink = float(rng.uniform(1, largest)) if largest > 1 and rng.random() < 0.5 else 1.0
@@ -45,7 +53,9 @@ def random_crop(
     top, left = int(rng.integers(0, height - side + 1)), int(rng.integers(0, width - side + 1))
     crop: NDArray[Any] = photograph[top : top + side, left : left + side]
     if side != patch_px:
-        crop = cv2.resize(crop, (patch_px, patch_px), interpolation=cv2.INTER_AREA)
+        size = (patch_px, patch_px)
+        thirds = (crop[..., i : i + 3] for i in range(0, crop.shape[2], 3))
+        crop = np.dstack([cv2.resize(part, size, interpolation=cv2.INTER_AREA) for part in thirds])
     if rng.random() < 0.5:
         crop = crop[:, ::-1]
     if rng.random() < 0.25:
@@ -56,9 +66,19 @@ def random_crop(
 class Batches:
     """Pairs for any step: the same seed and step always give the same pixels."""
 
-    def __init__(self, photographs: list[NDArray[np.uint8]], degrade: Degrade, seed: int) -> None:
+    def __init__(
+        self,
+        photographs: list[NDArray[np.uint8]],
+        task: Task,
+        seed: int,
+        pairs: list[NDArray[np.uint8]] | None = None,
+    ) -> None:
+        """Clean ``photographs`` (H, W, 3), and real ``pairs`` (H, W, 6): degraded, then clean."""
         self.photographs = photographs
-        self.degrade = degrade
+        self.pairs = pairs or []
+        self.degrade = task.degradation()
+        self.margin_px = task.margin_px
+        self.pair_share = task.pair_share if pairs else 0.0
         self.seed = seed
         areas = np.array([p.shape[0] * p.shape[1] for p in photographs], np.float64)
         self.chances = np.sqrt(areas) / np.sqrt(areas).sum()  # large pictures more often
@@ -66,9 +86,15 @@ class Batches:
     def pair(self, step: int, index: int, patch_px: int) -> tuple[Tensor, Tensor]:
         """Degraded and clean sample: float32 (3, p, p) each, [0, 1], degraded in 8-bit steps."""
         rng = np.random.default_rng((self.seed, step, index))
-        photograph = self.photographs[int(rng.choice(len(self.photographs), p=self.chances))]
-        clean = random_crop(photograph, patch_px, rng)
-        degraded = np.round(self.degrade(clean, rng) * 255) / 255
+        if self.pair_share and rng.random() < self.pair_share:
+            both = random_crop(self.pairs[int(rng.integers(len(self.pairs)))], patch_px, rng)
+            degraded, clean = both[..., :3], both[..., 3:]
+        else:
+            photograph = self.photographs[int(rng.choice(len(self.photographs), p=self.chances))]
+            clean = random_crop(photograph, patch_px + 2 * self.margin_px, rng)
+            degraded = np.round(self.degrade(clean, rng) * 255) / np.float32(255)
+            inner = slice(self.margin_px, self.margin_px + patch_px)
+            degraded, clean = degraded[inner, inner], clean[inner, inner]
         x, y = (np.ascontiguousarray(a.transpose(2, 0, 1), np.float32) for a in (degraded, clean))
         return torch.from_numpy(x), torch.from_numpy(y)
 

@@ -13,7 +13,7 @@ from training.tasks import TASKS
 
 
 def main() -> None:
-    """Degrade random crops and write them as one picture, clean beside degraded."""
+    """Degrade random crops and write them as one picture."""
     parser = argparse.ArgumentParser(prog="python -m training.show", description=__doc__)
     parser.add_argument("task", choices=sorted(TASKS))
     parser.add_argument("--photos", type=Path, required=True, help="folder of clean photographs")
@@ -24,7 +24,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     photographs = load_photographs(args.photos)
-    degrade = TASKS[args.task].degradation()
+    task = TASKS[args.task]
+    degrade = task.degradation()
     rows = []
     for row in range(args.rows):
         cells = []

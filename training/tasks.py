@@ -9,11 +9,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from training.degradations.blur import MARGIN_PX, defocus_blur, motion_blur
+from training.degradations.darkness import darkness
+from training.degradations.haze import haze
+from training.degradations.noise import blind_noise
 from training.degradations.rain import Rain
+from training.degradations.snow import Snow
 
 Degrade = Callable[[NDArray[np.float32], np.random.Generator], NDArray[np.float32]]
 
+# (share of the steps, patch side in pixels, batch): small patches first, they are cheaper
+Phases = tuple[tuple[float, int, int], ...]
+SMALL_FIRST: Phases = ((0.6, 64, 8), (0.9, 96, 6), (1.0, 160, 3))
+WIDE_VIEW: Phases = ((0.7, 96, 4), (1.0, 160, 2))  # where light and haze are judged by the scene
+
 COMPACT = {"dim": 16, "num_blocks": [1, 1, 2, 2], "num_refinement_blocks": 1}
+COMPACT_GLMHA = {**COMPACT, "preset": "text"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,10 +32,29 @@ class Task:
     """One recipe: how photographs are spoiled, and which network learns to undo it."""
 
     degradation: Callable[[], Degrade]  # made once a run: it may prepare material
-    network: str
+    network: str = "hint"
     options: Mapping[str, Any] = field(default_factory=lambda: dict(COMPACT))
+    phases: Phases = SMALL_FIRST
+    margin_px: int = 0  # how far outside a patch the degradation needs to see
+    pair_share: float = 0.0  # share of samples from real pairs, where such are given
 
 
 TASKS: dict[str, Task] = {
-    "derain": Task(degradation=Rain, network="hint"),
+    "derain": Task(degradation=Rain),
+    "desnow": Task(degradation=Snow),
+    "dehaze": Task(degradation=lambda: haze, phases=WIDE_VIEW),
+    "denoise": Task(degradation=lambda: blind_noise),
+    "lowlight": Task(degradation=lambda: darkness, phases=WIDE_VIEW, pair_share=0.75),
+    "deblur": Task(
+        degradation=lambda: motion_blur,
+        network="glmha_restormer",
+        options=COMPACT_GLMHA,
+        margin_px=MARGIN_PX,
+    ),
+    "defocus": Task(
+        degradation=lambda: defocus_blur,
+        network="glmha_restormer",
+        options=COMPACT_GLMHA,
+        margin_px=MARGIN_PX,
+    ),
 }

@@ -9,21 +9,24 @@ from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import json
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from restorecli.allocator import keep_freed_memory
 from restorecli.networks import NETWORKS
-from training.data import Batches, load_photographs
-from training.tasks import TASKS
+from training.data import Batches, load_pairs, load_photographs
+from training.tasks import SMALL_FIRST, TASKS, Phases
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +36,8 @@ class Recipe:
     task: str
     steps: int
     seed: int = 0
-    # (share of the steps, patch side in pixels, batch): small patches first, they are cheaper
-    phases: tuple[tuple[float, int, int], ...] = ((0.6, 64, 8), (0.9, 96, 6), (1.0, 160, 3))
+    start_sha256: str = ""  # of the file whose weights it starts from; empty: random weights
+    phases: Phases = SMALL_FIRST
     learning_rate: float = 1e-3
     final_learning_rate: float = 1e-6
     warmup_steps: int = 300
@@ -78,13 +81,17 @@ def loss_of(restored: Tensor, clean: Tensor, fft_weight: float) -> Tensor:
 class Training:
     """A network, its average and its optimiser, which move one step at a time."""
 
-    def __init__(self, recipe: Recipe, device: torch.device) -> None:
+    def __init__(
+        self, recipe: Recipe, device: torch.device, start: Mapping[str, Tensor] | None = None
+    ) -> None:
         torch.manual_seed(recipe.seed)
         task = TASKS[recipe.task]
         self.recipe = recipe
         self.device = device
         self.network = build(task.network, task.options).to(device)
         self.average = build(task.network, task.options).to(device)
+        if start is not None:
+            self.network.load_state_dict(start)
         self.average.load_state_dict(self.network.state_dict())
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(),
@@ -160,18 +167,31 @@ def draw_curve(log: Path, picture: Path) -> None:
 
 
 def train(
-    recipe: Recipe, photos: Path, out: Path, device: torch.device, minutes: float, *, resume: bool
+    recipe: Recipe,
+    photos: Path,
+    out: Path,
+    device: torch.device,
+    minutes: float,
+    *,
+    resume: bool,
+    pairs: Path | None = None,
+    start: Mapping[str, Tensor] | None = None,
 ) -> Training:
     """Run until the last step or the time bound; checkpoint, log and curve go to ``out``."""
     out.mkdir(parents=True, exist_ok=True)
     checkpoint, log = out / "checkpoint.pt", out / "log.csv"
-    training = Training(recipe, device)
+    training = Training(recipe, device, start)
     if resume and checkpoint.exists():
         training.load(checkpoint)
     else:
         log.write_text("step,loss,learning_rate,patch_px,elapsed_s\n")
     (out / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1) + "\n")
-    batches = Batches(load_photographs(photos), TASKS[recipe.task].degradation(), recipe.seed)
+    batches = Batches(
+        load_photographs(photos),
+        TASKS[recipe.task],
+        recipe.seed,
+        load_pairs(pairs) if pairs else None,
+    )
     first = training.step
     plan = ((step, *phase_at(step, recipe)[::-1]) for step in range(first, recipe.steps))
     started = saved = time.perf_counter()
@@ -207,16 +227,39 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training.train", description=__doc__)
     parser.add_argument("task", choices=sorted(TASKS))
     parser.add_argument("--photos", type=Path, required=True, help="folder of clean photographs")
+    parser.add_argument("--pairs", type=Path, help="real pairs: a folder with input/ and target/")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint and log")
     parser.add_argument("--steps", type=int, default=16_000, help="length of the schedule")
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop after this time")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--start", type=Path, help="safetensors file of the same network to start from"
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     args = parser.parse_args()
-    recipe = Recipe(task=args.task, steps=args.steps, seed=args.seed)
+    start, digest = None, ""
+    if args.start:
+        data = args.start.read_bytes()
+        start, digest = safetensors.torch.load(data), hashlib.sha256(data).hexdigest()
+    recipe = Recipe(
+        task=args.task,
+        steps=args.steps,
+        seed=args.seed,
+        start_sha256=digest,
+        phases=TASKS[args.task].phases,
+    )
     device = torch.device(args.device)
-    train(recipe, args.photos, args.out, device, args.minutes, resume=args.resume)
+    train(
+        recipe,
+        args.photos,
+        args.out,
+        device,
+        args.minutes,
+        resume=args.resume,
+        pairs=args.pairs,
+        start=start,
+    )
 
 
 if __name__ == "__main__":

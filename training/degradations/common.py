@@ -1,0 +1,41 @@
+"""What several degradations share: types, linear light, JPEG."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.float32]  # (H, W, 3), RGB, [0, 1]
+Plane = NDArray[np.float32]  # (H, W)
+Mask = NDArray[np.bool_]  # (H, W)
+
+
+def to_linear(encoded: Image, gamma: float = 2.2) -> Image:
+    """Encoded values to linear light by a power: [0, 1] → [0, 1]."""
+    return np.power(encoded, gamma, dtype=np.float32)
+
+
+def from_linear(linear: Image, gamma: float = 2.2) -> Image:
+    """Linear light to encoded values: [0, 1] → [0, 1]."""
+    return np.power(linear, 1 / gamma, dtype=np.float32)
+
+
+def jpeg(picture: Image, quality: int, rng: np.random.Generator) -> Image:
+    """The picture after JPEG compression on a grid in random position."""
+    top, left = (int(v) for v in rng.integers(0, 8, 2))
+    padded = cv2.copyMakeBorder(picture, top, 0, left, 0, cv2.BORDER_REFLECT)
+    levels = np.round(np.clip(padded, 0, 1) * 255).astype(np.uint8)
+    encoded = cv2.imencode(".jpg", levels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    assert decoded is not None  # it was encoded a line above
+    return decoded[top:, left:, ::-1].astype(np.float32) / np.float32(255)
+
+
+def smooth_field(
+    shape: tuple[int, int], low: float, high: float, rng: np.random.Generator, *, most: int = 4
+) -> Plane:
+    """A slowly varying random plane between ``low`` and ``high``, from up to most × most knots."""
+    knots = rng.uniform(low, high, (int(rng.integers(2, most + 1)), int(rng.integers(2, most + 1))))
+    field = cv2.resize(knots, shape[::-1], interpolation=cv2.INTER_CUBIC)
+    return np.clip(field, low, high).astype(np.float32)
