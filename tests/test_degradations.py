@@ -129,12 +129,10 @@ def test_a_path_is_shared_by_the_four_pixels_around_it():
     np.testing.assert_allclose(found, [[0.375, 0.375], [0.125, 0.125]], atol=1e-6)
 
 
-def test_snow_brightens_what_is_dark_and_leaves_some_pictures_alone():
+def test_snow_brightens_what_is_dark():
     dark = np.full((48, 48, 3), 0.2, np.float32)
-    made = samples(ALL["snow"], dark, 300)
+    made = samples(ALL["snow"], dark, 100)
     assert min(s.min() for s in made) >= 0.2 - 1e-6
-    untouched = np.mean([np.array_equal(s, dark) for s in made])
-    assert untouched == pytest.approx(snow.CLEAN_SHARE, abs=0.05)
     assert np.mean([s.max() > 0.5 for s in made]) > 0.7
 
 

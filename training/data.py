@@ -77,6 +77,7 @@ class Batches:
         self.photographs = photographs
         self.pairs = pairs or []
         self.degrade = task.degradation()
+        self.clean_share = task.clean_share
         self.margin_px = task.margin_px
         self.pair_share = task.pair_share if pairs else 0.0
         self.seed = seed
@@ -92,7 +93,9 @@ class Batches:
         else:
             photograph = self.photographs[int(rng.choice(len(self.photographs), p=self.chances))]
             clean = random_crop(photograph, patch_px + 2 * self.margin_px, rng)
-            degraded = np.round(self.degrade(clean, rng) * 255) / np.float32(255)
+            degraded = clean
+            if not (self.clean_share and rng.random() < self.clean_share):
+                degraded = np.round(self.degrade(clean, rng) * 255) / np.float32(255)
             inner = slice(self.margin_px, self.margin_px + patch_px)
             degraded, clean = degraded[inner, inner], clean[inner, inner]
         x, y = (np.ascontiguousarray(a.transpose(2, 0, 1), np.float32) for a in (degraded, clean))

@@ -1,7 +1,8 @@
-"""Bundle a checkpoint: ``python -m training.export runs/derain/checkpoint.pt -o FILE``.
+"""Bundle a checkpoint: ``python -m training.export checkpoint.pt --photos DIR -o FILE``.
 
 Writes the averaged weights as float16 safetensors, with what they are in the metadata, and prints
-the lines that ``weights.toml`` needs.
+the lines that ``weights.toml`` needs. Float16 must cost less than ``LARGEST_LOSS_DB`` on samples
+that training never saw, or nothing is written.
 """
 
 from __future__ import annotations
@@ -9,30 +10,70 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import safetensors.torch
 import torch
+from torch import Tensor, nn
 
-from training.tasks import TASKS
+from restorecli.networks import NETWORKS
+from training.data import Batches, load_photographs
+from training.tasks import TASKS, Task
+
+LARGEST_LOSS_DB = 0.02
+UNSEEN_STEP = 10**9  # no run is as long, so its samples are new
+SAMPLES, SAMPLE_PX = 8, 128
+
+
+def psnr_of(task: Task, weights: Mapping[str, Tensor], degraded: Tensor, clean: Tensor) -> float:
+    """PSNR of the restored batch (B, 3, H, W) over all its values, in dB."""
+    network: nn.Module = NETWORKS[task.network](**task.options).eval()
+    network.load_state_dict({key: value.float() for key, value in weights.items()})
+    with torch.inference_mode():
+        error = (network(degraded).clamp(0, 1) - clean).square().mean()
+    return float(-10 * torch.log10(error))
+
+
+def describe_photographs(folder: Path) -> str:
+    """How many there are and a hash of their bytes, in order of their names."""
+    digest, count = hashlib.sha256(), 0
+    for path in sorted(folder.iterdir()):
+        digest.update(path.read_bytes())
+        count += 1
+    return f"{count} photographs, sha256 of all {digest.hexdigest()}"
 
 
 def main() -> None:
-    """Convert and report size and sha256."""
+    """Check, convert, and report size and sha256."""
     parser = argparse.ArgumentParser(prog="python -m training.export", description=__doc__)
     parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--photos", type=Path, required=True, help="those it was trained on")
     parser.add_argument("-o", "--output", type=Path, required=True)
     args = parser.parse_args()
     state = torch.load(args.checkpoint, map_location="cpu", weights_only=True)
-    task = TASKS[state["recipe"]["task"]]
+    recipe = state["recipe"]
+    task = TASKS[recipe["task"]]
+    half = {key: value.to(torch.float16).contiguous() for key, value in state["average"].items()}
+
+    batches = Batches(load_photographs(args.photos), task, recipe["seed"])
+    samples = batches.batch(UNSEEN_STEP, SAMPLES, SAMPLE_PX)
+    full_db, half_db = (psnr_of(task, w, *samples) for w in (state["average"], half))
+    print(f"# float32 {full_db:.4f} dB, float16 {half_db:.4f} dB on unseen samples")
+    if not full_db - half_db <= LARGEST_LOSS_DB:  # also when it is not a number
+        raise SystemExit(f"float16 costs more than {LARGEST_LOSS_DB} dB; nothing was written.")
+
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True)
     metadata = {
         "network": task.network,
         "options": json.dumps(dict(task.options)),
-        "task": state["recipe"]["task"],
-        "recipe": json.dumps(state["recipe"]),
+        "task": recipe["task"],
+        "recipe": json.dumps(recipe),
         "steps_done": str(state["step"]),
+        "data": describe_photographs(args.photos),
+        "commit": commit.stdout.strip() or "unknown",
     }
-    half = {key: value.to(torch.float16).contiguous() for key, value in state["average"].items()}
     data = safetensors.torch.save(half, metadata)
     args.output.write_bytes(data)
     print(f"size_bytes = {len(data)}")

@@ -35,26 +35,29 @@ class Task:
     network: str = "hint"
     options: Mapping[str, Any] = field(default_factory=lambda: dict(COMPACT))
     phases: Phases = SMALL_FIRST
+    clean_share: float = 0.0  # share left as it is: what is not degraded must not change
     margin_px: int = 0  # how far outside a patch the degradation needs to see
     pair_share: float = 0.0  # share of samples from real pairs, where such are given
 
 
 TASKS: dict[str, Task] = {
-    "derain": Task(degradation=Rain),
-    "desnow": Task(degradation=Snow),
-    "dehaze": Task(degradation=lambda: haze, phases=WIDE_VIEW),
+    "derain": Task(degradation=Rain, clean_share=0.06),
+    "desnow": Task(degradation=Snow, clean_share=0.05),
+    "dehaze": Task(degradation=lambda: haze, phases=WIDE_VIEW, clean_share=0.03),
     "denoise": Task(degradation=lambda: blind_noise),
     "lowlight": Task(degradation=lambda: darkness, phases=WIDE_VIEW, pair_share=0.75),
     "deblur": Task(
         degradation=lambda: motion_blur,
         network="glmha_restormer",
         options=COMPACT_GLMHA,
+        clean_share=0.08,
         margin_px=MARGIN_PX,
     ),
     "defocus": Task(
         degradation=lambda: defocus_blur,
         network="glmha_restormer",
         options=COMPACT_GLMHA,
+        clean_share=0.08,
         margin_px=MARGIN_PX,
     ),
 }

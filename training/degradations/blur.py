@@ -15,14 +15,11 @@ import numpy as np
 
 from training.degradations.common import Image, Plane, from_linear, smooth_field, to_linear
 
-CLEAN_SHARE = 0.08
 MARGIN_PX = 16  # how far a kernel can reach past the patch
 
 
 def motion_blur(clean: Image, rng: np.random.Generator) -> Image:
     """Camera shake, and perhaps something that moves on its own: (H, W, 3) → the same."""
-    if rng.random() < CLEAN_SHARE:
-        return clean.copy()
     linear = to_linear(clean)
     blurred = convolve(linear, motion_kernel(rng))
     if rng.random() < 0.5:
@@ -33,8 +30,6 @@ def motion_blur(clean: Image, rng: np.random.Generator) -> Image:
 
 def defocus_blur(clean: Image, rng: np.random.Generator) -> Image:
     """A plane in focus somewhere, or nowhere: (H, W, 3) → the same."""
-    if rng.random() < CLEAN_SHARE:
-        return clean.copy()
     linear = to_linear(clean)
     blades = int(rng.integers(5, 10)) if rng.random() < 0.5 else 0
     turn = float(rng.uniform(0, math.pi))

@@ -13,13 +13,9 @@ import numpy as np
 
 from training.degradations.common import Image, Mask, Plane, smooth_field
 
-CLEAN_SHARE = 0.03
-
 
 def haze(clean: Image, rng: np.random.Generator) -> Image:
     """Haze of random density and colour: (H, W, 3) float32 in [0, 1] → the same."""
-    if rng.random() < CLEAN_SHARE:
-        return clean.copy()
     depth = random_depth(clean, rng)
     density = float(rng.uniform(0.25, 2.6))  # β times the mean depth
     transmission = np.exp(-density * depth / max(float(depth.mean()), 1e-3))

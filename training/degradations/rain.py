@@ -13,13 +13,10 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-Image = NDArray[np.float32]  # (H, W, 3), RGB, [0, 1]
-Plane = NDArray[np.float32]  # (H, W)
+from training.degradations.common import Image, Plane
 
 MAPS, MAP_PX = 480, 400
-CLEAN_SHARE = 0.06  # photographs left as they are: what is not degraded must not change
 HEAVY_SHARE = 0.25  # downpours, as in Rain100H
 SCREEN_SHARE = 0.3  # the rest is added
 
@@ -50,9 +47,7 @@ class Rain:
         ]
 
     def __call__(self, clean: Image, rng: np.random.Generator) -> Image:
-        """Rain on ``clean``: (H, W, 3) float32 in [0, 1] → the same. Sometimes no rain at all."""
-        if rng.random() < CLEAN_SHARE:
-            return clean.copy()
+        """Rain on ``clean``: (H, W, 3) float32 in [0, 1] → the same."""
         streaks = self._window(clean.shape[:2], rng) * np.float32(rng.uniform(0.6, 1.25))
         if rng.random() < SCREEN_SHARE:
             return 1 - (1 - clean) * (1 - np.minimum(streaks, 1))

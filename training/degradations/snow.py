@@ -17,7 +17,6 @@ import numpy as np
 from training.degradations.common import Image, Plane, smooth_field
 
 MAPS, MAP_PX = 320, 400
-CLEAN_SHARE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +41,11 @@ class Snow:
         ]
 
     def __call__(self, clean: Image, rng: np.random.Generator) -> Image:
-        """Snow on ``clean``: (H, W, 3) float32 in [0, 1] → the same. Sometimes none at all."""
-        if rng.random() < CLEAN_SHARE:
-            return clean.copy()
-        z = self._window((clean.shape[0], clean.shape[1]), rng)
-        colour = np.clip(rng.uniform(0.8, 1) + rng.normal(0, 0.015, 3), 0, 1).astype(np.float32)
-        veiled = clean
-        if rng.random() < 0.5:
-            veil = np.float32(rng.uniform(0, 0.3)) * smooth_field(z.shape[:2], 0.4, 1, rng)
-            veiled = clean + veil[..., None] * (colour - clean)
-        return np.clip(veiled + z * (colour - veiled), 0, 1)
+        """Snow on ``clean``: (H, W, 3) float32 in [0, 1] → the same."""
+        return cover(clean, self._window((clean.shape[0], clean.shape[1]), rng), rng)
 
     def _window(self, shape: tuple[int, int], rng: np.random.Generator) -> Plane:
-        """A random window of a random map: (H, W, 1) float32 in [0, 1]."""
+        """A random window of a random map: (H, W) float32 in [0, 1]."""
         if max(shape) > MAP_PX:
             raise ValueError(f"snow maps are {MAP_PX} px wide, got a patch of {shape}")
         whole = self.maps[int(rng.integers(len(self.maps)))]
@@ -62,7 +53,17 @@ class Snow:
         window = whole[top : top + shape[0], left : left + shape[1]].astype(np.float32)
         if rng.random() < 0.5:
             window = window[:, ::-1]
-        return window[..., None]
+        return window
+
+
+def cover(clean: Image, opacity: Plane, rng: np.random.Generator) -> Image:
+    """``clean`` (H, W, 3) behind flakes of ``opacity`` (H, W), and perhaps behind a veil."""
+    z = opacity[..., None]
+    colour = np.clip(rng.uniform(0.8, 1) + rng.normal(0, 0.015, 3), 0, 1).astype(np.float32)
+    if rng.random() < 0.5:
+        veil = np.float32(rng.uniform(0, 0.3)) * smooth_field(opacity.shape, 0.4, 1, rng)
+        clean = clean + veil[..., None] * (colour - clean)
+    return np.clip(clean + z * (colour - clean), 0, 1)
 
 
 def snow_map(shape: tuple[int, int], rng: np.random.Generator) -> Plane:
