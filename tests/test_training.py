@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 from restorecli.metrics import protocols
 from tests.conftest import TINY
@@ -200,6 +201,7 @@ def test_pairs_that_do_not_correspond_are_refused(tmp_path, picture):
 
 def test_export_refuses_weights_that_float16_spoils(tmp_path, photographs, tiny_task, monkeypatch):
     monkeypatch.setattr(export, "SAMPLE_PX", 24)
+    monkeypatch.setattr(export, "LARGEST_CHANGE_DB", 0.5)  # random weights change more
     training = trainer.Training(RECIPE, CPU)
     checkpoint, file = tmp_path / "checkpoint.pt", tmp_path / "out.safetensors"
     arguments = ["export", str(checkpoint), "--photos", str(photographs), "-o", str(file)]
@@ -221,6 +223,9 @@ def test_export_refuses_weights_that_float16_spoils(tmp_path, photographs, tiny_
     with pytest.raises(SystemExit, match="float16"):
         export.main()
     assert not file.exists()
+    monkeypatch.setattr(sys, "argv", [*arguments, "--float32"])
+    export.main()
+    assert torch.equal(load_file(file)[key], training.average.state_dict()[key])
 
 
 def test_evaluation_prints_what_the_command_scores(tmp_path, picture, identity_weights, capfd):
