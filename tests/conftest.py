@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import dataclass
 
@@ -10,10 +11,20 @@ import safetensors.torch
 import torch
 from PIL import Image
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # before the client reads it: no test asks the real Hub
+
 from restorecli import cli as command_line
 from restorecli.networks import NETWORKS
 
 TINY = {"dim": 8, "num_blocks": [1, 1, 1, 1], "num_refinement_blocks": 1}
+
+
+@pytest.fixture(autouse=True)
+def own_folder(monkeypatch, tmp_path_factory):
+    """No test reads or writes the cache and the registry of whoever runs it."""
+    folder = tmp_path_factory.mktemp("own")
+    monkeypatch.setenv("RESTORE_HOME", str(folder))
+    return folder
 
 
 @dataclass

@@ -213,7 +213,11 @@ def test_an_empty_folder_is_no_usable_input(cli, identity_weights, tmp_path):
         (["--device", "tpu"], UsageError.exit_code, "--device"),
         (["--precision", "fp64"], UsageError.exit_code, "--precision"),
         (["--model", "restormer-deblur"], WeightsError.exit_code, "not for derain"),
-        (["--model", "restormer-derain"], WeightsError.exit_code, "--weights FILE"),
+        (
+            ["--model", "restormer-derain"],
+            WeightsError.exit_code,
+            "restore models import deraining.pth",
+        ),
         (["--weights", "nowhere.pth"], WeightsError.exit_code, "no weights file"),
         (["--overwrite", "--skip-existing"], UsageError.exit_code, "contradict"),
         (["-o", "a.gif/b.tiff/c"], 0, ""),
@@ -233,7 +237,7 @@ def test_bad_options_end_before_any_work(cli, photo_file, monkeypatch, options, 
 def test_a_task_without_a_bundled_network_says_how_to_bring_one(cli, photo_file):
     outcome = cli("dehaze", photo_file())
     assert outcome.exit_code == WeightsError.exit_code
-    assert "--model hint-dehaze --weights FILE" in outcome.stderr
+    assert "restore models import FILE --task dehaze" in outcome.stderr
 
 
 def test_an_output_below_a_file_is_refused_and_the_others_go_on(
@@ -400,7 +404,7 @@ def test_a_missing_reference_is_found_before_any_work(cli, photo_file, random_we
 def test_version_and_doctor_answer(cli):
     assert cli("--version").stdout == f"restore {__version__}\n"
     found = cli("doctor", "--json", "--offline").lines[0]
-    assert "hint-derain-compact" in found["bundled networks"]
+    assert "hint-derain-compact" in found["installed networks"]
     assert found["hub"] == "not asked"
 
 

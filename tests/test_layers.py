@@ -50,7 +50,7 @@ MAY_IMPORT = {
     "inputs": {"errors", "images"},
     "plan": {"errors", "networks", "options"},
     "options": {"errors"},
-    "weights": {"errors", "networks"},
+    "weights": {"atomic", "errors", "networks"},
     "tiling": set(),
     "images": {"atomic", "errors"},
     "networks": set(),

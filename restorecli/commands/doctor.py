@@ -87,10 +87,14 @@ def _models() -> dict[str, str]:
     from huggingface_hub.constants import HF_HUB_CACHE
 
     from restorecli.weights import registry
+    from restorecli.weights.places import cache_folder
 
-    bundled = [entry for entry in registry().values() if entry.path]
-    ready = [entry.id for entry in bundled if entry.path and entry.path.exists()]
-    return {"bundled networks": ", ".join(ready) or "none", "hub cache": str(HF_HUB_CACHE)}
+    ready = [entry.id for entry in registry().values() if entry.path and entry.path.exists()]
+    return {
+        "installed networks": ", ".join(ready) or "none",
+        "their cache": str(cache_folder()),
+        "hub cache": str(HF_HUB_CACHE),
+    }
 
 
 def _hub() -> str:

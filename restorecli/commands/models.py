@@ -1,7 +1,8 @@
-"""``restore models list`` and ``restore models show``."""
+"""``restore models …``: which checkpoints there are, and how they come to this machine."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,28 +13,45 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="The networks and their checkpoints.")
 
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
+Id = Annotated[str, typer.Argument(help="Id from `restore models list`.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Use no network connection.")]
 
 
 @app.command("list")
 def list_models(as_json: Json = False) -> None:
-    """Every known checkpoint: task, network, size, licence, score."""
+    """Every known checkpoint: task, network, size, licence, installed or not, score."""
     from restorecli import console
     from restorecli.weights import registry
 
     entries = list(registry().values())
     if as_json:
-        console.show_json({"models": [entry.model_dump(mode="json") for entry in entries]})
+        console.show_json({"models": [_data(entry) for entry in entries]})
         return
     console.show_list([(entry.id, _details(entry)) for entry in entries])
+
+
+def _data(entry: WeightEntry) -> dict[str, object]:
+    return {**entry.model_dump(mode="json"), "installed": _is_installed(entry)}
+
+
+def _is_installed(entry: WeightEntry) -> bool:
+    return entry.path is not None and entry.path.exists()
 
 
 def _details(entry: WeightEntry) -> str:
     """Task, network, size, licence, where it is, and a score with its protocol."""
     tasks = [f"{task} (default)" if task in entry.default_for else task for task in entry.tasks]
     size = f"{entry.size_bytes / 1e6:.1f} MB" if entry.size_bytes else "size unknown"
-    where = "bundled" if entry.is_bundled else "bring the file"
-    parts = [", ".join(tasks), entry.network, size, where, f"licence: {entry.licence}"]
+    parts = [", ".join(tasks), entry.network, size, _where(entry), f"licence: {entry.licence}"]
     return " · ".join([*parts, *_scores(entry)[:1]])
+
+
+def _where(entry: WeightEntry) -> str:
+    if entry.is_bundled:
+        return "bundled"
+    if _is_installed(entry):
+        return "installed"
+    return "not installed" if entry.url else "not installed, bring the file"
 
 
 def _scores(entry: WeightEntry) -> list[str]:
@@ -45,28 +63,163 @@ def _scores(entry: WeightEntry) -> list[str]:
 
 
 @app.command("show")
-def show_model(
-    model: Annotated[str, typer.Argument(help="Id from `restore models list`.")],
-    as_json: Json = False,
-) -> None:
+def show_model(model: Id, as_json: Json = False) -> None:
     """Everything known of one checkpoint."""
     from restorecli import console
     from restorecli.weights import registry
 
     entry = registry()[model]
-    data = entry.model_dump(mode="json")
+    data = _data(entry)
     if as_json:
         console.show_json(data)
         return
     rows = [(key, _cell(value)) for key, value in data.items() if value not in (None, "", [], {})]
     if entry.url:
         rows.append(("url", entry.url))
+    if _is_installed(entry):
+        rows.append(("path", str(entry.path)))
     console.show_table(entry.id, ("key", "value"), rows)
 
 
 def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, dict):
         return "\n".join(f"{key} = {part}" for key, part in value.items())
     if isinstance(value, list):
         return "\n".join(_cell(part).replace("\n", ", ") for part in value)
     return str(value)
+
+
+@app.command("path")
+def path_of_model(model: Id) -> None:
+    """Where the tensors of a checkpoint lie."""
+    from restorecli import console
+    from restorecli.errors import WeightsError
+    from restorecli.weights import registry
+
+    entry = registry()[model]
+    if not _is_installed(entry):
+        from restorecli.weights.checkpoint import how_to_get
+
+        raise WeightsError(f"{entry.id} is not installed.", hint=how_to_get(entry))
+    console.show_line(str(entry.path))
+
+
+@app.command("verify")
+def verify_models(
+    models: Annotated[list[str] | None, typer.Argument(help="Ids. Default: all installed.")] = None,
+) -> None:
+    """Hash installed checkpoints again and fit them into their networks."""
+    from restorecli import console
+    from restorecli.errors import WeightsError
+    from restorecli.weights import registry
+    from restorecli.weights.checkpoint import load_model
+
+    known = registry()
+    entries = [known[model] for model in models or known if models or _is_installed(known[model])]
+    failures = []
+    for entry in entries:
+        try:
+            load_model(entry, None)
+            console.show_line(f"{entry.id}: as it was installed")
+        except WeightsError as error:
+            failures.append(entry.id)
+            console.show_error(error)
+    if failures:
+        raise WeightsError(f"{len(failures)} of {len(entries)} failed, first {failures[0]}.")
+
+
+@app.command("remove")
+def remove_model(model: Id) -> None:
+    """Remove an installed checkpoint, and an imported one from the list too."""
+    from restorecli import console
+    from restorecli.weights import registry
+    from restorecli.weights.install import remove
+
+    discarded, recorded = remove(registry()[model])
+    if recorded:
+        console.show_line(f"{model} was removed from the cache and from your list.")
+    else:
+        console.show_line(f"{model} was removed." if discarded else f"{model} is not installed.")
+
+
+@app.command("download")
+def download_models(
+    models: Annotated[list[str], typer.Argument(help="Ids from `restore models list`.")],
+    offline: Offline = False,
+) -> None:
+    """Get published checkpoints, check size and hash, and install them."""
+    from restorecli import console
+    from restorecli.weights import registry
+
+    known = registry()
+    for entry in [known[model] for model in models]:  # an unknown id is found before any work
+        ready = get(entry, offline=offline)
+        console.show_line(f"{ready.id}: {ready.path}")
+
+
+def get(entry: WeightEntry, *, offline: bool) -> WeightEntry:
+    """Make sure that ``entry`` is installed; say what a download costs before it begins."""
+    from restorecli import console
+    from restorecli.weights import size_text
+
+    if _is_installed(entry):
+        return entry
+    from restorecli.weights.download import download
+
+    if entry.url and not offline:
+        console.show_note(
+            f"Downloading {entry.id}{size_text(entry)} from {entry.url}, licence: {entry.licence}."
+        )
+    with console.TransferDisplay(entry.id) as display:
+        return download(entry, offline=offline, on_progress=display.advance)
+
+
+def chosen(task: str, model: str | None, quality: str | None, *, offline: bool) -> str | None:
+    """The id for ``--model`` and ``--quality``, installed; ``None`` leaves it to the task."""
+    from restorecli.errors import UsageError
+    from restorecli.weights import registry
+
+    if quality not in {None, "fast", "best"}:
+        raise UsageError(f"--quality {quality!r} is neither fast nor best.")
+    if quality and model:
+        raise UsageError("--quality and --model contradict each other.", hint="Give one of them.")
+    if model is None and quality != "best":
+        return None
+    known = registry()
+    entry = known.best(task) if model is None else known[model]
+    if task in entry.tasks and entry.url:
+        get(entry, offline=offline)
+    return entry.id
+
+
+@app.command("import")
+def import_model(
+    file: Annotated[str, typer.Argument(help="A file, or hf://OWNER/NAME/FILE@REVISION.")],
+    task: Annotated[str | None, typer.Option("--task", help="What it was trained for.")] = None,
+    network: Annotated[
+        str | None, typer.Option("--network", help="restormer, hint or glmha_restormer.")
+    ] = None,
+    model: Annotated[str | None, typer.Option("--id", help="Name for it.")] = None,
+    licence: Annotated[str | None, typer.Option("--licence", help="As its authors say.")] = None,
+    offline: Offline = False,
+) -> None:
+    """Check a checkpoint of your own and add it to your list, under a name for --model."""
+    from restorecli import console
+    from restorecli.errors import UsageError
+    from restorecli.weights import TASKS
+    from restorecli.weights.install import import_file
+
+    if task is not None and task not in TASKS:
+        raise UsageError(f"--task {task!r} is none of {', '.join(TASKS)}.")
+    how = {"task": task, "network": network, "entry_id": model, "licence": licence}
+    if file.startswith("hf://"):
+        from restorecli.weights.download import import_from_hub
+
+        with console.TransferDisplay(file) as display:
+            entry = import_from_hub(file, offline=offline, on_progress=display.advance, **how)
+    else:
+        entry = import_file(Path(file), **how)
+    console.show_line(f"{entry.id}: {_details(entry)}")
+    console.show_note(f"Use it: restore {entry.tasks[0]} PICTURE --model {entry.id}")

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from restorecli.commands import models
 from restorecli.options import DEFAULT_OVERLAP_PX, parse_overlap, parse_tile
 
 PROTOCOL_OF_TASK = {
@@ -53,6 +54,11 @@ Weights = Annotated[
     Path | None,
     typer.Option("--weights", help="Checkpoint of your own: .safetensors, or .pth of tensors."),
 ]
+Quality = Annotated[
+    str | None,
+    typer.Option("--quality", help="fast (bundled), or best: downloads a full-size network once."),
+]
+Offline = Annotated[bool, typer.Option("--offline", help="Never download anything.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 Precision = Annotated[str, typer.Option("--precision", help="auto, fp32, bf16 or fp16.")]
 Tile = Annotated[
@@ -93,6 +99,8 @@ def task_command(task: str) -> Callable[..., None]:
         dry_run: DryRun = False,
         model: Model = None,
         weights: Weights = None,
+        quality: Quality = None,
+        offline: Offline = False,
         device: Device = "auto",
         precision: Precision = "auto",
         tile: Tile = "auto",
@@ -133,6 +141,9 @@ def task_command(task: str) -> Callable[..., None]:
             ]
             console.show_plan(planned, as_json=as_json)
             return
+
+        if weights is None:
+            model = models.chosen(task, model, quality, offline=offline)
 
         from restorecli import restore as engines  # imports torch
 

@@ -9,7 +9,15 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Table
 
 from restorecli.errors import RestoreError
@@ -28,6 +36,11 @@ def show_error(error: RestoreError) -> None:
     console.print(f"[bold red]Error:[/] {_safe(error.message)}")
     if error.hint:
         console.print(f"  {_safe(error.hint)}")
+
+
+def show_note(text: str) -> None:
+    """A sentence for people, on stderr."""
+    words().print(_safe(text))
 
 
 def show_line(line: str) -> None:
@@ -115,6 +128,35 @@ class RunDisplay:
             )
         for note in row.notes:
             self.console.print(f"        note: {_safe(note)}")
+
+
+class TransferDisplay:
+    """A bar by bytes for one download, on a terminal. A context manager."""
+
+    def __init__(self, title: str) -> None:
+        console = words()
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self.bar = self.progress.add_task(_safe(title), total=None)
+
+    def __enter__(self) -> TransferDisplay:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.progress.stop()
+
+    def advance(self, size_bytes: int, total_bytes: int | None) -> None:
+        """``size_bytes`` more have come, of ``total_bytes`` if that is known."""
+        self.progress.update(self.bar, advance=size_bytes, total=total_bytes)
 
 
 def show_plan(pairs: Sequence[tuple[str, str]], *, as_json: bool) -> None:

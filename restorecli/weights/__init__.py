@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
-from restorecli.weights.registry import TASKS, Registry, WeightEntry, read_registry, registry
+from restorecli.weights.registry import (
+    TASKS,
+    Registry,
+    WeightEntry,
+    read_registry,
+    registry,
+    size_text,
+)
 
-__all__ = ["TASKS", "Registry", "WeightEntry", "read_registry", "registry"]
+__all__ = ["TASKS", "Registry", "WeightEntry", "read_registry", "registry", "size_text"]

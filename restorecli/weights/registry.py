@@ -6,6 +6,7 @@ import difflib
 import re
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from pydantic import model_validator as check
 
 from restorecli.errors import WeightsError
+from restorecli.weights.places import cache_folder, registry_path
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -28,7 +30,7 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Text = Annotated[str, StringConstraints(min_length=1)]
 SOURCE = re.compile(
     r"bundled:[\w.-]+\.safetensors"
-    r"|hf://[\w.-]+/[\w.-]+/[\w./-]+@[0-9a-f]{40}"
+    r"|hf://(spaces/|datasets/)?[\w.-]+/[\w.-]+/[\w./-]+@[0-9a-f]{40}"
     r"|https://\S+"
     r"|import:[\w.-]+"  # no address a tool can use: the user brings the file
 )
@@ -101,17 +103,57 @@ class WeightEntry(Strict):
 
     @property
     def path(self) -> Path | None:
-        """Where the file lies on this machine, or ``None`` if it has to be brought."""
-        return PACKAGE / "bundled" / self.file_name if self.is_bundled else None
+        """Where its tensors lie on this machine, or ``None`` if it is not installed."""
+        if self.is_bundled:
+            return PACKAGE / "bundled" / self.file_name
+        return installed_path(self.sha256) if self.sha256 else None
 
     @property
     def url(self) -> str:
         """Address for a person to download from, or an empty string."""
         if self.source.startswith("hf://"):
-            address, _, revision = self.source.removeprefix("hf://").partition("@")
-            owner, name, file = address.split("/", 2)
-            return f"https://huggingface.co/{owner}/{name}/resolve/{revision}/{file}"
+            place = hub_place(self.source)
+            kind = f"{place.kind}s/" if place.kind != "model" else ""
+            return (
+                f"https://huggingface.co/{kind}{place.repository}/resolve/"
+                f"{place.revision}/{place.file}"
+            )
         return self.source if self.source.startswith("https://") else ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubPlace:
+    """A file on the Hugging Face Hub."""
+
+    kind: str  # model, space or dataset
+    repository: str  # OWNER/NAME
+    file: str
+    revision: str  # a commit, branch or tag
+
+
+def hub_place(address: str) -> HubPlace:
+    """Take ``hf://[spaces/|datasets/]OWNER/NAME/FILE[@REVISION]`` apart."""
+    found = re.fullmatch(
+        r"hf://(spaces/|datasets/)?([\w.-]+/[\w.-]+)/([\w./-]+?)(?:@([\w.-]+))?", address
+    )
+    if not found or ".." in address.split("/"):
+        raise WeightsError(
+            f"{address} is no address of a file on the Hub.",
+            hint="Expected hf://OWNER/NAME/FILE@REVISION, or hf://spaces/OWNER/NAME/FILE@REVISION.",
+        )
+    kind, repository, file, revision = found.groups()
+    return HubPlace(
+        kind=(kind or "models/")[:-2],
+        repository=repository,
+        file=file,
+        revision=revision or "main",
+    )
+
+
+def installed_path(sha256: str) -> Path | None:
+    """The file in our cache that was made from the published file ``sha256``."""
+    folder = cache_folder() / "models" / sha256
+    return next(iter(sorted(folder.glob("*.safetensors"))), None)
 
 
 class Registry(Mapping[str, WeightEntry]):
@@ -131,6 +173,9 @@ class Registry(Mapping[str, WeightEntry]):
                 hint=f"{hint}`restore models list` shows all.",
             ) from None
 
+    def __contains__(self, entry_id: object) -> bool:
+        return entry_id in self._entries
+
     def __iter__(self) -> Any:
         return iter(self._entries)
 
@@ -142,13 +187,32 @@ class Registry(Mapping[str, WeightEntry]):
         for entry in self._entries.values():
             if task in entry.default_for:
                 return entry
-        usable = [entry.id for entry in self._entries.values() if task in entry.tasks]
-        raise WeightsError(
-            f"No network for {task} is inside this version.",
-            hint=f"Download a checkpoint and name both: --model {usable[0]} --weights FILE."
-            if usable
-            else "Name one with --model and --weights.",
-        )
+        better = self._best(task)
+        if better:
+            hint = f"`restore {task} --quality best …` gets {better.id}{size_text(better)} first."
+        else:
+            hint = "Bring one: `restore models import FILE --task " + f"{task}`, then --model ID."
+        raise WeightsError(f"No network for {task} is inside this version.", hint=hint)
+
+    def best(self, task: str) -> WeightEntry:
+        """The full-size checkpoint of a task: installed, or one that can be downloaded."""
+        found = self._best(task)
+        if found is None:
+            raise WeightsError(
+                f"No better network for {task} can be downloaded.",
+                hint=f"Bring one: `restore models import FILE --task {task}`, then --model ID.",
+            )
+        return found
+
+    def _best(self, task: str) -> WeightEntry | None:
+        usable = [e for e in self._entries.values() if task in e.tasks and not e.is_bundled]
+        published = [e for e in usable if e.url and e.sha256 and e.options.get("dim", 48) >= 48]
+        return next(iter([*published, *(e for e in usable if e.path)]), None)
+
+
+def size_text(entry: WeightEntry) -> str:
+    """`` (104.7 MB)``, or nothing when the size is not known."""
+    return f" ({entry.size_bytes / 1e6:.1f} MB)" if entry.size_bytes else ""
 
 
 def read_registry(text: str, *, name: str = "weights.toml") -> Registry:
@@ -187,9 +251,30 @@ def _first_problem(error: ValidationError) -> str:
     return f"{key}: {message}, got {problem['input']!r}" if key else message
 
 
-@cache
 def registry() -> Registry:
-    """The registry that ships with this version."""
+    """What ships with this version, and what the user has added.
+
+    The user's entries come first, so a default of theirs counts. One of the same name as a shipped
+    entry counts only where that has no hash: it completes it, and never replaces a known file.
+    """
+    shipped, own = _shipped(), own_registry()
+    complete = {i: entry for i, entry in shipped.items() if i not in own or entry.sha256}
+    mine = {i: entry for i, entry in own.items() if i not in complete}
+    return Registry({**mine, **complete})
+
+
+def own_registry() -> Registry:
+    """What the user has added: ``weights.toml`` in their own folder, or nothing."""
+    path = registry_path()
+    try:
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise WeightsError(f"Cannot read {path}: {error}.") from error
+    return read_registry(text, name=str(path))
+
+
+@cache
+def _shipped() -> Registry:
     inside, checkout = PACKAGE / "weights.toml", PACKAGE.parent / "weights.toml"
     path = inside if inside.exists() else checkout
     return read_registry(path.read_text(encoding="utf-8"))

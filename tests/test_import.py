@@ -1,0 +1,364 @@
+"""Files of the user's own: read safely, recognised by their tensors, recorded, and found again."""
+
+from __future__ import annotations
+
+import collections
+import hashlib
+import io
+import json
+import os
+import pickle
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+from restorecli.errors import UsageError, WeightsError
+from restorecli.networks import NETWORKS
+from restorecli.weights import reading, registry
+from restorecli.weights.checkpoint import load_model
+from restorecli.weights.install import import_file
+from restorecli.weights.places import registry_path
+from restorecli.weights.store import is_unchanged
+from tests.conftest import TINY, save_weights
+
+KINDS = {
+    "hint": ("hint", TINY),
+    "restormer": ("restormer", {**TINY, "heads": [1, 2, 2, 4]}),
+    "bias-free": ("restormer", {**TINY, "LayerNorm_type": "BiasFree", "bias": True}),
+    "gray": ("restormer", {**TINY, "inp_channels": 1, "out_channels": 1}),
+    "dual-pixel": ("restormer", {**TINY, "inp_channels": 6, "dual_pixel_task": True}),
+    "wider": (
+        "restormer",
+        {
+            "dim": 24,
+            "num_blocks": [2, 1, 3, 1],
+            "num_refinement_blocks": 2,
+            "ffn_expansion_factor": 2.0,
+        },
+    ),
+    "glmha-text": ("glmha_restormer", {**TINY, "heads": [1, 1, 1, 1], "ratio": 0.25}),
+    "glmha-table": ("glmha_restormer", {**TINY, "heads": [1, 1, 2, 2], "preset": "table"}),
+}
+
+
+def network_of(kind):
+    torch.manual_seed(5)
+    name, options = KINDS[kind]
+    return name, NETWORKS[name](**options)
+
+
+def equal(loaded, network):
+    expected = network.state_dict()
+    actual = loaded.network.state_dict()
+    return set(actual) == set(expected) and all(torch.equal(actual[k], expected[k]) for k in actual)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_network_and_options_are_found_by_keys_and_shapes(tmp_path, kind):
+    name, network = network_of(kind)
+    path = tmp_path / "some file.pth"
+    torch.save({"params": network.state_dict()}, path)
+    entry = import_file(path, task="denoise")
+    assert entry.network == name
+    assert equal(load_model(registry()[entry.id], None), network)
+    assert equal(load_model(None, path), network)  # --weights: the same, without recording
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_precisions_become_float32(tmp_path, dtype):
+    _, network = network_of("hint")
+    network = network.to(dtype)
+    path = tmp_path / "half.pth"
+    torch.save(network.state_dict(), path)
+    loaded = load_model(import_file(path, task="derain"), None)
+    assert equal(loaded, network.float())
+
+
+def mlx_layout(state):
+    """Kernels as (O, kH, kW, I), as the MLX mirrors hold them."""
+    return {
+        key: value.permute(0, 2, 3, 1).contiguous() if value.dim() == 4 else value
+        for key, value in state.items()
+    }
+
+
+@pytest.mark.parametrize("kind", ["restormer", "gray"])
+def test_kernels_of_the_mlx_mirrors_are_turned(tmp_path, kind):
+    _, network = network_of(kind)
+    path = tmp_path / "mirror.safetensors"
+    safetensors.torch.save_file(mlx_layout(network.state_dict()), path)
+    entry = import_file(path, task="deblur")
+    assert equal(load_model(entry, None), network)
+    assert equal(load_model(None, path), network)
+
+
+class Call:
+    """Unpickled, it would run ``function``."""
+
+    def __init__(self, function, *arguments):
+        self.parts = function, arguments
+
+    def __reduce__(self):
+        return self.parts
+
+
+def tiny_state():
+    return network_of("hint")[1].state_dict()
+
+
+def saved(content, **options):
+    file = io.BytesIO()
+    torch.save(content, file, **options)
+    return file.getvalue()
+
+
+def safetensors_of(header, body=b""):
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + body
+
+
+def huge_zip():
+    """A PyTorch file whose records are compressed: small here, any size in memory."""
+    file = io.BytesIO()
+    source = zipfile.ZipFile(io.BytesIO(saved({"a": torch.zeros(2**20)})))
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as target:
+        for record in source.infolist():
+            target.writestr(record.filename, source.read(record))
+    return file.getvalue()
+
+
+def bad_contents(trap):
+    """Name → bytes; every one has to be refused."""
+    state = tiny_state()
+    weight = state["output.weight"]
+
+    def changed(**tensors):
+        return saved({"params": {**state, **{k.replace("__", "."): v for k, v in tensors.items()}}})
+
+    good = safetensors.torch.save(state)
+    torch_file = saved({"params": state})
+    flipped = bytearray(torch_file)
+    flipped[len(flipped) - 30] ^= 0xFF  # in the zip directory at the end
+    return {
+        "makes-a-folder.pth": saved({"params": Call(os.mkdir, trap)}),
+        "makes-a-file.pth": pickle.dumps(Call(open, trap, "w")),
+        "runs-a-shell.pth": saved(Call(os.system, f"touch {trap}")),
+        "evaluates.pth": pickle.dumps({"params": Call(eval, f"open({trap!r}, 'w')")}, protocol=2),
+        "old-format-runs.pth": saved(
+            {"params": Call(os.mkdir, trap)}, _use_new_zipfile_serialization=False
+        ),
+        "whole-module.pth": saved(nn.Linear(2, 2)),
+        "web-page.pth": b"<html>not found</html>",
+        "empty.pth": b"",
+        "one-byte.pth": b"P",
+        "zeros.safetensors": bytes(1000),
+        "cut.pth": torch_file[: len(torch_file) // 2],
+        "cut.safetensors": good[: len(good) // 2],
+        "directory-damaged.pth": bytes(flipped),
+        "header-too-long.safetensors": (10**12).to_bytes(8, "little") + good[8:],
+        "header-not-json.safetensors": safetensors_of(b"{broken"),
+        "offsets-beyond-the-end.safetensors": safetensors_of(
+            {"a": {"dtype": "F32", "shape": [10**9], "data_offsets": [0, 4 * 10**9]}}
+        ),
+        "integers.safetensors": safetensors.torch.save({"a": torch.ones(3, dtype=torch.int64)}),
+        "no-tensors.safetensors": safetensors_of({}),
+        "zip-bomb.pth": huge_zip(),
+        "number.pth": saved({"params": 3}),
+        "list.pth": saved([weight]),
+        "no-tensors.pth": saved({"params": {}}),
+        "number-for-a-name.pth": saved({"params": {1: weight}}),
+        "text-for-a-tensor.pth": changed(output__weight="text"),
+        "extra-key.pth": changed(extra=weight),
+        "missing-key.pth": saved({"params": {k: v for k, v in state.items() if k[0] != "o"}}),
+        "other-shape.pth": changed(output__weight=torch.ones(3, 16, 3)),
+        "other-width.pth": changed(output__weight=torch.ones(3, 24, 3, 3)),
+        "not-a-number.pth": changed(output__weight=weight / 0),
+        "infinite-in-float32.pth": changed(output__weight=weight.double() * 0 + 1e300),
+        "whole-numbers.pth": changed(output__weight=weight.to(torch.int8)),
+        "complex.pth": changed(output__weight=weight.to(torch.complex64)),
+        "sparse.pth": changed(output__weight=weight.to_sparse()),
+        "no-storage.pth": changed(output__weight=weight.to("meta")),
+        "claims-4-terabytes.pth": changed(output__weight=weight.flatten()[:1].expand(10**12)),
+        "too-many.pth": saved({str(i): weight[0, 0] for i in range(reading.MOST_TENSORS + 1)}),
+        "twice.pth": changed(**{"module.output.weight": weight}),
+        "two-networks.pth": changed(latent__0__attn__calibration__dwconv__weight=weight),
+        "text-for-metadata.safetensors": safetensors.torch.save(state, {"network": "vgg"}),
+        "impossible-options.safetensors": safetensors.torch.save(
+            state, {"network": "hint", "options": '{"dim": 7}'}
+        ),
+        "options-not-json.safetensors": safetensors.torch.save(
+            state, {"network": "hint", "options": "dim"}
+        ),
+        "options-a-list.safetensors": safetensors.torch.save(
+            state, {"network": "hint", "options": "[1]"}
+        ),
+        "ordered-dict-of-dicts.pth": saved(collections.OrderedDict(a={"b": {"c": weight}})),
+    }
+
+
+@pytest.mark.filterwarnings("ignore:.*[Ss]parse")
+def test_bad_files_are_refused_with_a_sentence_and_nothing_in_them_runs(cli, tmp_path, own_folder):
+    trap = tmp_path / "trap"
+    contents = bad_contents(str(trap))
+    assert len(contents) >= 30
+    for name, data in contents.items():
+        path = tmp_path / name
+        path.write_bytes(data)
+        outcome = cli("models", "import", path, "--task", "derain")
+        assert outcome.exit_code == WeightsError.exit_code, name
+        message = outcome.stderr.splitlines()[0]
+        assert message.startswith("Error: ")
+        assert name in message
+        assert len(message) < len(str(tmp_path)) + 320
+        with pytest.raises(WeightsError):
+            load_model(None, path)
+    assert not trap.exists()
+    assert not registry_path().exists()
+    assert not (own_folder / "models").exists()
+
+
+def test_a_hostile_file_is_refused_by_the_name_of_what_it_wanted(cli, tmp_path):
+    path = tmp_path / "x.pth"
+    path.write_bytes(saved(Call(os.mkdir, str(tmp_path / "made"))))
+    outcome = cli("derain", tmp_path, "--weights", path)
+    assert outcome.exit_code == WeightsError.exit_code
+    assert "it wants to run" in outcome.stderr
+    assert "mkdir" in outcome.stderr
+
+
+def test_a_file_that_is_too_large_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    path = tmp_path / "large.pth"
+    with path.open("wb") as file:
+        file.truncate(reading.LARGEST_BYTES + 1)  # sparse: it takes no room
+    monkeypatch.setattr(Path, "read_bytes", lambda self: pytest.fail("it was read"))
+    with pytest.raises(WeightsError, match="1,074 MB at most"):
+        reading.read_checkpoint(path)
+
+
+def test_the_first_difference_is_named(tmp_path):
+    path = tmp_path / "odd.pth"
+    state = tiny_state()
+    torch.save({**state, "output.weight": torch.ones(3, 24, 3, 3)}, path)
+    with pytest.raises(WeightsError, match=r"'output.weight' is \(3, 24, 3, 3\), expected"):
+        import_file(path, task="derain")
+    torch.save(state, path)
+    with pytest.raises(WeightsError, match=r"does not fit restormer: 18 keys missing, first 'enc"):
+        import_file(path, task="derain", network="restormer")
+
+
+def test_an_imported_model_is_listed_shown_used_verified_and_removed(cli, tmp_path, photo_file):
+    name, network = network_of("hint")
+    path = tmp_path / "Own Net.pth"
+    torch.save({"params": network.state_dict()}, path)
+    imported = cli("models", "import", path, "--task", "dehaze", "--licence", "CC0-1.0")
+    assert imported.exit_code == 0
+    assert imported.stdout.startswith("hint-dehaze-own-net: dehaze · hint · ")
+    listed = {m["id"]: m for m in json.loads(cli("models", "list", "--json").stdout)["models"]}
+    mine = listed["hint-dehaze-own-net"]
+    assert mine["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert (mine["installed"], mine["licence"], mine["network"]) == (True, "CC0-1.0", name)
+    path.unlink()
+    photo = photo_file()
+    assert cli("dehaze", photo, "--model", "hint-dehaze-own-net").exit_code == 0
+    assert photo.with_name("photo.dehaze.png").exists()
+    kept = Path(cli("models", "path", "hint-dehaze-own-net").stdout.strip())
+    assert is_unchanged(kept)
+    assert "as it was installed" in cli("models", "verify").stdout
+    assert "licence" in cli("models", "show", "hint-dehaze-own-net").stdout
+    assert cli("models", "remove", "hint-dehaze-own-net").exit_code == 0
+    assert not kept.exists()
+    assert cli("models", "show", "hint-dehaze-own-net").exit_code == WeightsError.exit_code
+
+
+def test_an_altered_file_in_the_cache_is_found_before_use(cli, tmp_path, photo_file):
+    path = tmp_path / "own.pth"
+    torch.save(tiny_state(), path)
+    entry = import_file(path, task="derain")
+    data = bytearray(entry.path.read_bytes())
+    data[-1] ^= 1
+    entry.path.write_bytes(bytes(data))
+    outcome = cli("derain", photo_file(), "--model", entry.id)
+    assert outcome.exit_code == WeightsError.exit_code
+    assert "was altered" in outcome.stderr
+    verified = cli("models", "verify")
+    assert verified.exit_code == WeightsError.exit_code
+    assert "was altered" in verified.stderr
+    import_file(path, task="derain")  # heals it
+    assert cli("models", "verify").exit_code == 0
+
+
+def test_a_published_hint_file_completes_its_entry(tmp_path):
+    path = tmp_path / "Rain100L_HINT.pth"
+    torch.save({"params": tiny_state()}, path)
+    with pytest.raises(UsageError, match="do not tell its task"):
+        import_file(path)
+    entry = import_file(path, task="derain")
+    assert entry.id == "hint-derain"
+    assert registry()["hint-derain"].sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert registry()["hint-derain"].licence == "none stated"
+    assert registry().best("derain").id == "restormer-derain"
+
+
+def test_a_name_that_is_taken_is_refused(tmp_path):
+    path = tmp_path / "own.pth"
+    torch.save(tiny_state(), path)
+    for taken in ("restormer-derain", "hint-derain-compact"):
+        with pytest.raises(WeightsError, match="is the name of another file"):
+            import_file(path, task="derain", entry_id=taken)
+    with pytest.raises(UsageError, match="may have letters"):
+        import_file(path, task="derain", entry_id="../../x")
+    assert not registry_path().exists()
+
+
+def test_a_known_file_becomes_its_entry_without_a_task(tmp_path):
+    path = tmp_path / "any-name.pth"
+    torch.save(tiny_state(), path)
+    first = import_file(path, task="derain", entry_id="mine")
+    assert import_file(path).id == first.id == "mine"
+
+
+def test_the_users_registry_keeps_its_comments_and_a_broken_one_is_named(cli, tmp_path):
+    registry_path().parent.mkdir(parents=True, exist_ok=True)
+    registry_path().write_text("# found in the attic\n")
+    save_weights(tmp_path / "a.safetensors", network_of("hint")[1], "hint", TINY)
+    import_file(tmp_path / "a.safetensors", task="desnow", entry_id="a")
+    assert registry_path().read_text().startswith("# found in the attic\n")
+    assert registry()["a"].options == TINY
+    registry_path().write_text("[broken")
+    outcome = cli("models", "list")
+    assert outcome.exit_code == WeightsError.exit_code
+    assert "weights.toml is not TOML" in outcome.stderr
+
+
+KEYS = Path(__file__).parent / "golden" / "state_dict_keys.json"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("layout", json.loads(KEYS.read_text()))
+def test_full_size_files_in_every_published_layout_are_imported_and_run(
+    tmp_path, photo_file, layout
+):
+    torch.manual_seed(2)
+    shapes = json.loads(KEYS.read_text())[layout]["keys"]
+    state = {key: torch.randn(shape) * 0.01 for key, shape in shapes.items()}
+    path = tmp_path / f"{layout}.pth"
+    torch.save({"params": state}, path)
+    command = [sys.executable, "-m", "restorecli"]
+    added = subprocess.run(
+        [*command, "models", "import", path, "--task", "denoise", "--id", "full"],
+        capture_output=True,
+        text=True,
+    )
+    assert added.returncode == 0, added.stderr
+    loaded = load_model(registry()["full"], None)
+    assert set(loaded.network.state_dict()) == set(shapes)
+    assert loaded.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    x = torch.rand(1, loaded.channels, 16, 16)
+    with torch.inference_mode():
+        assert bool(torch.isfinite(loaded.network(x)).all())
