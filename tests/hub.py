@@ -31,7 +31,12 @@ class Hub:
 
     @property
     def gets(self):
-        return [headers for method, _, headers in self.asked if method == "GET"]
+        """Headers of every request for a file's content."""
+        return [
+            headers
+            for method, path, headers in self.asked
+            if method == "GET" and not path.startswith("/api/")
+        ]
 
     @property
     def sent_ranges(self):

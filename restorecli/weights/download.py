@@ -36,7 +36,6 @@ from restorecli.weights.registry import HubPlace, WeightEntry, hub_place
 from restorecli.weights.store import is_unchanged
 
 PUBLIC_ENDPOINT = "https://huggingface.co"
-PIECE_BYTES = 2**18
 ATTEMPTS = 5  # without a new byte between them
 LONGEST_PAUSE_S = 8
 PASSING = {408, 429, 500, 502, 503, 504}  # answers that may be others in a moment
@@ -144,7 +143,6 @@ def _in_hub_cache(place: HubPlace) -> bool:
     cached = huggingface_hub.try_to_load_from_cache(
         place.repository,
         place.file,
-        cache_dir=constants.HF_HUB_CACHE,
         revision=place.revision,
         repo_type=place.kind,
     )
@@ -169,8 +167,6 @@ def _from_hub(
                 place.file,
                 repo_type=place.kind,
                 revision=place.revision,
-                endpoint=constants.ENDPOINT,
-                cache_dir=constants.HF_HUB_CACHE,
                 token=_token(),
                 local_files_only=offline,
                 force_download=force,
@@ -278,7 +274,7 @@ def _append(entry: WeightEntry, partial: Path, on_progress: Progress) -> None:
         resumed = response.status_code == 206
         with partial.open("ab" if resumed else "wb") as file:
             on_progress(have if resumed else 0, entry.size_bytes)
-            for piece in response.iter_bytes(PIECE_BYTES):
+            for piece in response.iter_bytes():
                 if file.tell() + len(piece) > (entry.size_bytes or LARGEST_BYTES):
                     break  # more than it can be: the comparison with the registry will say so
                 file.write(piece)

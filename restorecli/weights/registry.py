@@ -23,6 +23,7 @@ else:
     import tomli as tomllib
 
 PACKAGE = Path(__file__).parents[1]
+FULL_SIZE_DIM = 48  # width of every published network; bundled ones are narrower
 TASKS = ("derain", "desnow", "dehaze", "denoise", "lowlight", "deblur", "defocus")
 
 Task = Literal["derain", "desnow", "dehaze", "denoise", "lowlight", "deblur", "defocus"]
@@ -206,7 +207,11 @@ class Registry(Mapping[str, WeightEntry]):
 
     def _best(self, task: str) -> WeightEntry | None:
         usable = [e for e in self._entries.values() if task in e.tasks and not e.is_bundled]
-        published = [e for e in usable if e.url and e.sha256 and e.options.get("dim", 48) >= 48]
+        published = [
+            e
+            for e in usable
+            if e.url and e.sha256 and e.options.get("dim", FULL_SIZE_DIM) >= FULL_SIZE_DIM
+        ]
         return next(iter([*published, *(e for e in usable if e.path)]), None)
 
 
