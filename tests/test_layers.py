@@ -57,7 +57,8 @@ MAY_IMPORT = {
     "allocator": set(),
     "errors": set(),
     "__main__": {"cli"},
-    "__init__": set(),
+    "__init__": {"api"},
+    "api": {"options", "restore", "weights"},
 }
 HEAVY = ("torch", "cv2", "skimage", "huggingface_hub")
 
