@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "commands": {
         "comparing",
         "console",
+        "converting",
         "errors",
         "inputs",
         "metrics",
@@ -44,6 +45,8 @@ MAY_IMPORT = {
     "atomic": {"errors"},
     "comparing": {"atomic", "errors", "pairing", "report", "scoring"},
     "scoring": {"allocator", "errors", "images", "metrics", "pairing", "report"},
+    "converting": {"allocator", "degrading", "errors", "images", "networks", "weights"},
+    "degrading": set(),
     "pairing": {"errors"},
     "metrics": {"errors"},
     "report": {"atomic", "errors"},

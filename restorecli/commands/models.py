@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -223,3 +224,58 @@ def import_model(
         entry = import_file(Path(file), **how)
     console.show_line(f"{entry.id}: {_details(entry)}")
     console.show_note(f"Use it: restore {entry.tasks[0]} PICTURE --model {entry.id}")
+
+
+@app.command("convert")
+def convert_model(
+    model: Id,
+    to: Annotated[str, typer.Option("--to", help="glmha.")] = "glmha",
+    preset: Annotated[str, typer.Option("--preset", help="text or table.")] = "text",
+    ratio: Annotated[
+        float, typer.Option("--ratio", help="Share of keys and values to leave out.")
+    ] = 0.5,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option("--calibrate", metavar="DIR", help="Clean pictures. Default: four that ship."),
+    ] = None,
+    finetune: Annotated[
+        float, typer.Option("--finetune", metavar="MINUTES", help="Train on for so long.")
+    ] = 0.0,
+    entry_id: Annotated[str | None, typer.Option("--id", help="Name for the result.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a GLMHA-Restormer of an installed Restormer, without training."""
+    from restorecli import console
+    from restorecli.errors import UsageError
+
+    if to != "glmha":
+        raise UsageError(f"--to {to!r} is not possible.", hint="Only --to glmha is.")
+
+    from restorecli.converting import convert  # imports torch
+
+    made = convert(
+        model,
+        preset=preset,
+        ratio=ratio,
+        calibrate=calibrate,
+        finetune_minutes=finetune,
+        entry_id=entry_id,
+        say=console.show_note,
+    )
+    if as_json:
+        scores = [asdict(step) for step in made.scores]
+        console.show_json({"id": made.entry.id, "scores": scores, "elapsed_s": made.elapsed_s})
+        return
+    console.show_table(
+        f"{made.entry.id}, held-out crops, {made.elapsed_s:.0f} s",
+        ("step", "PSNR to teacher, dB", "PSNR to clean, dB", "parameters"),
+        [
+            (s.stage, _db(s.against_teacher), _db(s.against_clean), f"{s.parameters:,}")
+            for s in made.scores
+        ],
+    )
+    console.show_note(f"Use it: restore {made.entry.tasks[0]} PICTURE --model {made.entry.id}")
+
+
+def _db(psnr: float | None) -> str:
+    return "equal" if psnr is None else f"{psnr:.2f}"

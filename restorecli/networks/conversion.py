@@ -14,7 +14,7 @@ All sums are kept, no features, so memory does not grow with the number of pictu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -28,44 +28,42 @@ from restorecli.networks.restormer import ChannelAttention, Restormer, attention
 RIDGE = 1e-3  # of the mean energy of a channel
 
 Choice = Literal["energy", "random"]
+Rows = dict[str, Tensor]  # by block: which pairs of each head stay, (heads, c'), int64
 Parts = tuple[Tensor, Tensor, Tensor]  # q, k, v of one picture, each (heads, c, N)
 
 
-def convert(
+def reduced(
     teacher: Restormer,
-    options: dict[str, Any],
-    pictures: Callable[[], Iterable[Tensor]],
+    options: Mapping[str, Any],
+    pictures: Iterable[Tensor],
     *,
     preset: str = "text",
     ratio: float = 0.5,
     choice: Choice = "energy",
-    refit: bool = True,
     seed: int = 0,
-) -> GLMHARestormer:
-    """A GLMHA-Restormer that does what ``teacher`` does, as nearly as its rank allows.
+) -> tuple[GLMHARestormer, Rows]:
+    """A GLMHA-Restormer with the strongest key/value rows of ``teacher``, and which they are.
 
     With ``ratio`` 0 nothing is left out and the result equals the teacher bit for bit.
 
     Args:
         teacher: In float32, in evaluation mode; it is not changed.
         options: The teacher's constructor options.
-        pictures: Called for each pass; yields degraded pictures (1, C, H, W) in [0, 1].
+        pictures: Degraded pictures (1, C, H, W) in [0, 1]; only ``energy`` looks at them.
         preset: ``text`` or ``table``.
         ratio: Share of key and value channels to leave out, in [0, 1).
         choice: Rows by ``energy``, or by chance (for comparison).
-        refit: Whether the output projections are fitted anew.
         seed: Of the random choice.
     """
     student = GLMHARestormer(**options, preset=preset, ratio=ratio)
+    shared = student.state_dict().keys() & teacher.state_dict().keys()
+    state = teacher.state_dict()
+    student.load_state_dict({key: state[key] for key in shared}, strict=False)
     pairs = _pairs(teacher, student)
     energies = {pair.name: Energy(pair.teacher) for pair in pairs}
     if choice == "energy":
-        _watch(teacher, pairs, pictures(), energies)
+        _watch(teacher, pairs, pictures, energies)
     draw = torch.Generator().manual_seed(seed)
-    shared = {
-        key: value for key, value in teacher.state_dict().items() if key in student.state_dict()
-    }
-    student.load_state_dict(shared, strict=False)
     rows = {}
     for pair in pairs:
         energy = energies[pair.name].total
@@ -73,13 +71,19 @@ def convert(
             energy = torch.rand(energy.shape, generator=draw, dtype=energy.dtype)
         rows[pair.name] = strongest(energy, pair.kept)
         _copy_rows(pair, rows[pair.name])
-    fitted = [pair for pair in pairs if refit and pair.kept < pair.width]
-    fits = {pair.name: Fit(pair, rows[pair.name]) for pair in fitted}
-    if fits:
-        _watch(teacher, fitted, pictures(), fits)
-    for pair in fitted:
+    return student.eval(), rows
+
+
+def refit(
+    teacher: Restormer, student: GLMHARestormer, rows: Rows, pictures: Iterable[Tensor]
+) -> None:
+    """Fit the output projections of ``student`` where it has fewer rows than ``teacher``."""
+    pairs = [pair for pair in _pairs(teacher, student) if pair.kept < pair.width]
+    fits = {pair.name: Fit(pair, rows[pair.name]) for pair in pairs}
+    if pairs:
+        _watch(teacher, pairs, pictures, fits)
+    for pair in pairs:
         pair.student.project_out.weight.data.copy_(fits[pair.name].solution())
-    return student.eval()
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +204,7 @@ def _copy_rows(pair: Pair, rows: Tensor) -> None:
                     getattr(q, kind).copy_(value[:channels])
                     getattr(kv, kind).copy_(value[keys_values])
         student.calibration.linear.weight.zero_()
+        student.calibration.dwconv.weight.fill_(1 / student.calibration.kernel**2)
 
 
 def _watch(

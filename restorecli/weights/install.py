@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import safetensors.torch
 import tomlkit
 
 from restorecli.atomic import write_atomically
 from restorecli.errors import OutputError, UsageError, WeightsError
-from restorecli.weights.fitting import architecture_of, as_published, build, fill
+from restorecli.weights.fitting import State, architecture_of, as_published, build, fill
 from restorecli.weights.places import HOME_VARIABLE, lock, registry_path
 from restorecli.weights.reading import Checkpoint, read_checkpoint
 from restorecli.weights.registry import Registry, WeightEntry, own_registry, registry
@@ -87,6 +92,43 @@ def install(entry: WeightEntry, checkpoint: Checkpoint) -> WeightEntry:
     fill(build(checkpoint.path, name, options), state, checkpoint.path, name)
     with lock(checkpoint.sha256):
         keep(checkpoint.sha256, state, name, options)
+    return entry
+
+
+def add_network(
+    entry_id: str,
+    network: str,
+    options: Mapping[str, Any],
+    state: State,
+    *,
+    made_from: WeightEntry,
+    note: str,
+) -> WeightEntry:
+    """Install and record tensors that were made here, in place of earlier ones of that id."""
+    known = registry()
+    if entry_id in known and entry_id not in own_registry():
+        raise WeightsError(f"{entry_id} is the name of another model.", hint="Give another --id.")
+    described = {"network": network, "options": json.dumps(dict(options))}
+    data = safetensors.torch.save({k: v.contiguous() for k, v in state.items()}, described)
+    digest = hashlib.sha256(data).hexdigest()
+    entry = WeightEntry.model_validate(
+        {
+            "id": entry_id,
+            "network": network,
+            "options": options,
+            "tasks": made_from.tasks,
+            "source": f"import:{entry_id}.safetensors",
+            "size_bytes": len(data),
+            "sha256": digest,
+            "licence": made_from.licence,
+            "citation": made_from.citation,
+            "protocol": made_from.protocol,
+            "note": note,
+        }
+    )
+    with lock(digest):
+        keep(digest, state, network, options)
+    record(entry)
     return entry
 
 
