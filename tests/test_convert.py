@@ -203,3 +203,30 @@ def test_what_cannot_be_converted_is_refused(
     outcome = cli("models", "convert", *arguments)
     assert outcome.exit_code == code
     assert sentence in outcome.stderr
+
+
+def test_the_benchmark_prints_every_row(tmp_path, small_crops, monkeypatch, capsys):
+    from benchmarks import conversion
+
+    path = tmp_path / "own.pth"
+    torch.save({"params": teacher_of().state_dict()}, path)
+    few = ["--ratios", "0.5", "--steps", "2", "--side", "16", "--runs", "1"]
+    monkeypatch.setattr("sys.argv", ["conversion", str(path), *few])
+    conversion.main()
+    lines = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[3:]]
+    steps = [line[2] for line in lines]
+    assert steps == [
+        "teacher",
+        *2
+        * [
+            "attention removed",
+            "random rows",
+            "energy rows",
+            "+ refit",
+            "+ 2 steps of fine-tuning",
+        ],
+    ]
+    assert lines[0][3] == "equal"
+    for first in (1, 6):
+        scores = [float(line[3]) for line in lines[first : first + 4]]
+        assert scores[3] > max(scores[1:3])
