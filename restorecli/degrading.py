@@ -34,8 +34,8 @@ def snowy(clean: Pixels, rng: np.random.Generator) -> Pixels:
     """Soft bright flakes."""
     flakes = (rng.random(clean.shape[:2]) > 0.995).astype(np.float32)
     soft = cv2.GaussianBlur(flakes, (0, 0), 2.0) * 20
-    cover = np.clip(soft, 0, 0.9).astype(np.float32)[..., None]
-    return clean * (1 - cover) + cover
+    cover: Pixels = soft.clip(0, 0.9).astype(np.float32)[..., None]
+    return clean * (np.float32(1) - cover) + cover
 
 
 def hazy(clean: Pixels, rng: np.random.Generator) -> Pixels:
@@ -45,7 +45,7 @@ def hazy(clean: Pixels, rng: np.random.Generator) -> Pixels:
 
 def dark(clean: Pixels, rng: np.random.Generator) -> Pixels:
     """A sixth of the light, and some noise."""
-    return clean / 6 + rng.normal(0, 0.01, clean.shape).astype(np.float32)
+    return clean / np.float32(6) + rng.normal(0, 0.01, clean.shape).astype(np.float32)
 
 
 def moved(clean: Pixels, rng: np.random.Generator) -> Pixels:
