@@ -146,6 +146,7 @@ def evaluation(
     rows = int(way.split()[1])
     dtype = DTYPES[options.dtype]
     need = resident_bytes(network, *plane, strip_rows=rows, bytes_per_value=dtype.itemsize)
+    need += 2 * 3 * 4 * plane[0] * plane[1]  # the image and the result
     return lambda x: restore_by_strips(network, x, strip_rows=rows, dtype=dtype), need
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from restorecli.errors import UsageError
 
 AUTO = -1  # a tile size that follows from the free memory
@@ -42,3 +44,22 @@ def parse_overlap(overlap_px: int, tile: int | None) -> int:
             hint=f"The default is {DEFAULT_OVERLAP_PX}.",
         )
     return overlap_px
+
+
+UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+         "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}  # fmt: skip
+AMOUNT = re.compile(r"(\d+(?:\.\d+)?) ?([kmgt]?i?b)", re.IGNORECASE)
+
+
+def parse_memory(text: str | None) -> int | None:
+    """``2GB``, ``1.5 GiB``, ``800MB`` → bytes; ``None`` stays."""
+    if text is None:
+        return None
+    amount = AMOUNT.fullmatch(text.strip())
+    size_bytes = int(float(amount[1]) * UNITS.get(amount[2].upper(), 0)) if amount else 0
+    if not size_bytes:
+        raise UsageError(
+            f"--max-memory {text!r} is not an amount of memory.",
+            hint="Give a number and a unit, such as 2GB (10⁹ bytes) or 1.5GiB (2³⁰).",
+        )
+    return size_bytes

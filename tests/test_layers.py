@@ -53,7 +53,7 @@ MAY_IMPORT = {
     "weights": {"errors", "networks"},
     "tiling": set(),
     "images": {"atomic", "errors"},
-    "networks": set(),
+    "networks": {"allocator"},
     "allocator": set(),
     "errors": set(),
     "__main__": {"cli"},

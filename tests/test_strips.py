@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from restorecli.networks import HINT, GLMHARestormer, Restormer
-from restorecli.networks.strips import resident_bytes, restore_by_strips, rows
+from restorecli.networks.strips import resident_bytes, restore_by_strips, restored_rows, rows
 
 SMALL = {"dim": 8, "num_blocks": [1, 1, 1, 1], "num_refinement_blocks": 1}
 NETWORKS = {
@@ -103,6 +103,30 @@ def test_the_8_bit_picture_does_not_depend_on_the_strip_height(name):
     torch.testing.assert_close(odd, high, rtol=0, atol=2e-5)
 
 
+@pytest.mark.parametrize("name", [*MAIN, "restormer dual-pixel"])
+@pytest.mark.parametrize("strip_rows", [3, 8, 1000])
+def test_an_image_is_read_and_handed_out_a_few_rows_at_a_time(name, strip_rows):
+    network = lively(NETWORKS[name]()).double()
+    (x,) = image_for(network, 27, 13)
+    asked, shares = [], []
+
+    def read(top, bottom):
+        asked.append(bottom - top)
+        return x[:, top:bottom]
+
+    strips = list(
+        restored_rows(
+            network, read, (27, 13), strip_rows=strip_rows, dtype=x.dtype, on_progress=shares.append
+        )
+    )
+    assert [start for start, _ in strips] == list(range(0, 27, strip_rows))
+    whole = torch.cat([rows for _, rows in strips], 1)
+    assert torch.equal(whole, restore_by_strips(network, x[None], strip_rows=strip_rows)[0])
+    assert max(asked) <= strip_rows + 4  # halos of two rows for two views, else of one
+    assert sum(shares) == pytest.approx(1)
+    assert len(shares) >= 10
+
+
 @pytest.mark.parametrize("name", ["restormer", "restormer BiasFree gray", "glmha text"])
 def test_bfloat16_features_stay_close(name):
     network = lively(NETWORKS[name]())
@@ -153,16 +177,16 @@ def test_half_precision_parameters_are_refused():
         restore_by_strips(Restormer(**SMALL).half(), torch.rand(1, 3, 8, 8), strip_rows=8)
 
 
-def test_need_of_memory_grows_with_image_strip_batch_and_precision():
+def test_need_of_memory_grows_with_image_strip_and_precision():
     network = HINT(**SMALL)
 
-    def need(height=64, strip_rows=8, bytes_per_value=4, batch=1):
-        options = {"strip_rows": strip_rows, "bytes_per_value": bytes_per_value, "batch": batch}
-        return resident_bytes(network, height, 64, **options)
+    def need(height=64, strip_rows=8, bytes_per_value=4):
+        return resident_bytes(
+            network, height, 64, strip_rows=strip_rows, bytes_per_value=bytes_per_value
+        )
 
     assert need() > need(bytes_per_value=2)
     assert need(height=128) > need()
     assert need(strip_rows=16) > need()
     assert need(strip_rows=64) == need(strip_rows=1000)
-    assert need(batch=3) - need() == 2 * 6 * 64 * 64 * 4  # images only: restored one by one
     assert need() > 16 * 64 * 64 * 4  # the features of the decoder's first level

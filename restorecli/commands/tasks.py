@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from restorecli.options import DEFAULT_OVERLAP_PX, parse_overlap, parse_tile
+from restorecli.options import DEFAULT_OVERLAP_PX, parse_memory, parse_overlap, parse_tile
 
 PROTOCOL_OF_TASK = {
     "derain": "rain",
@@ -59,6 +59,14 @@ Tile = Annotated[
     str, typer.Option("--tile", help="auto (whole image if it fits), none, or a size in pixels.")
 ]
 Overlap = Annotated[int, typer.Option("--overlap", help="Pixels that neighbouring tiles share.")]
+MaxMemory = Annotated[
+    str | None,
+    typer.Option(
+        "--max-memory",
+        metavar="SIZE",
+        help="Most memory to use, such as 2GB or 1.5GiB: lower strips, then tiles, else an error.",
+    ),
+]
 Ref = Annotated[
     Path | None,
     typer.Option("--ref", metavar="DIR", help="Clean pictures: score input and result."),
@@ -97,6 +105,7 @@ def task_command(task: str) -> Callable[..., None]:
         precision: Precision = "auto",
         tile: Tile = "auto",
         overlap: Overlap = DEFAULT_OVERLAP_PX,
+        max_memory: MaxMemory = None,
         ref: Ref = None,
         protocol: ProtocolName = None,
         allow_missing: AllowMissing = False,
@@ -106,6 +115,7 @@ def task_command(task: str) -> Callable[..., None]:
     ) -> None:
         tile_px = parse_tile(tile)
         overlap_px = parse_overlap(overlap, tile_px)
+        max_bytes = parse_memory(max_memory)
 
         from restorecli import console, scoring
         from restorecli.inputs import select
@@ -145,6 +155,7 @@ def task_command(task: str) -> Callable[..., None]:
             precision=precision,
             tile=tile_px,
             overlap_px=overlap_px,
+            max_bytes=max_bytes,
         )
         with console.RunDisplay(as_json=as_json, quiet=quiet) as display:
             report = engines.run(
