@@ -3,6 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from restorecli.networks import HINT, GLMHARestormer, Restormer
 from restorecli.networks.strips import resident_bytes, restore_by_strips, restored_rows, rows
@@ -125,6 +127,38 @@ def test_an_image_is_read_and_handed_out_a_few_rows_at_a_time(name, strip_rows):
     assert max(asked) <= strip_rows + 4  # halos of two rows for two views, else of one
     assert sum(shares) == pytest.approx(1)
     assert len(shares) >= 10
+
+
+class AsOnMps(TorchDispatchMode):
+    """Refuse what MPS cannot do: float64, and adaptive pooling between sizes that do not divide."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for value in tree_leaves((args, kwargs, result)):
+            if torch.float64 in (value, getattr(value, "dtype", None)):
+                raise TypeError(f"{func}: MPS has no float64")
+        if "adaptive" in str(func):
+            raise NotImplementedError(f"{func}: sizes need not divide on MPS")
+        return result
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_every_operation_is_one_that_mps_has(monkeypatch, name, dtype):
+    monkeypatch.setattr(rows, "WITHOUT_FLOAT64", frozenset({"cpu"}))
+    network = lively(NETWORKS[name]())
+    x = image_for(network, 13, 27).float()
+    with AsOnMps():
+        restored = restore_by_strips(network, x, strip_rows=8, dtype=dtype)
+    assert restored.isfinite().all()
+
+
+def test_the_check_for_mps_sees_float64_and_adaptive_pooling():
+    network = lively(NETWORKS["hint"]())
+    with AsOnMps(), pytest.raises(TypeError, match="no float64"):
+        restore_by_strips(network, torch.rand(1, 3, 8, 8), strip_rows=8)
+    with AsOnMps(), pytest.raises(NotImplementedError, match="adaptive"):
+        nn.functional.adaptive_avg_pool2d(torch.rand(1, 1, 5, 5), 3)
 
 
 @pytest.mark.parametrize("name", ["restormer", "restormer BiasFree gray", "glmha text"])
