@@ -15,6 +15,7 @@ from restorecli.networks.strips import resident_bytes
 from restorecli.options import AUTO, DEFAULT_OVERLAP_PX, MULTIPLE_PX, SMALLEST_TILE_PX
 
 MEMORY_SHARE = 0.6  # of what is free now: other programs and the encoder need some too
+KEPT_SHARE = 0.87  # of --max-memory: the formula may be 15 % too low
 LARGEST_TILE_PX = 4096
 # 64 rows of 1024 pixels: the fastest in benchmarks/results/0.1.0/strips--cpu--float32.txt
 STRIP_PIXELS = 65_536
@@ -133,7 +134,9 @@ def make_plan(
         if side is None or side < max(size) or side == SMALLEST_TILE_PX
         for rows in strip_heights(min(side or size[1], size[1]))
     ]
-    budget = max_bytes - held_bytes if max_bytes is not None else MEMORY_SHARE * available_bytes
+    budget = MEMORY_SHARE * available_bytes
+    if max_bytes is not None:
+        budget = KEPT_SHARE * (max_bytes - held_bytes)
     for candidate in plans:
         if candidate.needed_bytes <= budget:
             return candidate
@@ -145,9 +148,13 @@ def make_plan(
         f"{size[1]}×{size[0]} pixels do not fit into --max-memory {max_bytes / 1e6:.0f} MB: "
         f"{held_bytes / 1e6:.0f} MB are in use, and {what} needs "
         f"{least.needed_bytes / 1e6:.0f} MB more.",
-        hint=f"Give --max-memory {math.ceil(least.predicted_bytes / 1e8) * 100}MB or more"
+        hint=f"Give --max-memory {_round_up(held_bytes + least.needed_bytes / KEPT_SHARE)} or more"
         + ("." if tile == AUTO else ", or --tile auto."),
     )
+
+
+def _round_up(size_bytes: float) -> str:
+    return f"{math.ceil(size_bytes / 1e7) * 10}MB"
 
 
 def needed_bytes(

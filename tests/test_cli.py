@@ -321,16 +321,16 @@ def test_max_memory_means_lower_strips_then_tiles_and_is_obeyed(cli, photo_file,
     monkeypatch.setattr(engines, "held_bytes", lambda device: held)
     path = photo_file("a.png", 600, 500)
     rows = {}
-    for extra_mb in (1000, 70, 45):
+    for extra_mb in (1000, 90, 55):
         limit = held + extra_mb * 1_000_000
         outcome = cli("derain", path, "--max-memory", f"{limit}B", "--overwrite", "--json")
         rows[extra_mb] = outcome.lines[0]
         assert rows[extra_mb]["predicted_memory_bytes"] <= limit
     assert rows[1000]["strip_rows"] == 64
-    assert rows[70]["exact"]
-    assert rows[70]["strip_rows"] < 64
-    assert not rows[45]["exact"]
-    assert rows[45]["tile_px"] < 600
+    assert rows[90]["exact"]
+    assert rows[90]["strip_rows"] < 64
+    assert not rows[55]["exact"]
+    assert rows[55]["tile_px"] < 600
 
 
 @pytest.mark.parametrize("tile", ["auto", "none", "136"])
@@ -340,6 +340,24 @@ def test_memory_that_no_plan_can_keep_is_a_device_error(cli, photo_file, tile):
     assert outcome.exit_code == DeviceError.exit_code
     assert "do not fit into --max-memory 1 MB" in outcome.stderr
     assert files_in(path.parent) == ["a.png"]
+
+
+def test_bench_measures_the_installed_networks(cli):
+    outcome = cli("bench", "--size", "40x24", "--model", "hint-derain-compact", "--json")
+    assert outcome.exit_code == 0
+    (measured,) = outcome.lines[0]["measured"]
+    assert (measured["width_px"], measured["height_px"]) == (40, 24)
+    assert measured["model_id"] == "hint-derain-compact"
+    assert measured["exact"] is True
+    assert measured["s_per_megapixel"] == pytest.approx(measured["elapsed_s"] / (40 * 24 / 1e6))
+    assert measured["peak_memory_bytes"] > 100_000_000  # PyTorch alone
+
+
+def test_bench_of_a_network_that_is_not_here_ends_with_its_code(cli):
+    outcome = cli("bench", "--size", "40x24", "--model", "restormer-derain")
+    assert outcome.exit_code == WeightsError.exit_code
+    assert "not on this machine" in outcome.stderr
+    assert cli("bench", "--size", "12").exit_code == 2
 
 
 def test_values_that_are_not_finite_are_never_written(cli, photo_file, tmp_path):

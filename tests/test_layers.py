@@ -15,7 +15,9 @@ PACKAGE = Path(restorecli.__file__).parent
 
 MAY_IMPORT = {
     "cli": {"commands", "console", "errors"},
+    "bench": {"errors", "options", "plan", "restore", "weights"},
     "commands": {
+        "bench",
         "comparing",
         "console",
         "errors",

@@ -5,7 +5,7 @@ import pytest
 from restorecli import plan
 from restorecli.errors import DeviceError, UsageError
 from restorecli.networks import NETWORKS
-from restorecli.options import AUTO, parse_memory, parse_overlap, parse_tile
+from restorecli.options import AUTO, parse_memory, parse_overlap, parse_size, parse_tile
 from restorecli.plan import choose_device, choose_precision, make_plan, smaller_plan
 from tests.conftest import TINY
 
@@ -81,6 +81,19 @@ def test_amounts_of_memory_are_read(text, size_bytes):
 def test_impossible_amounts_of_memory_are_refused(text):
     with pytest.raises(UsageError, match="--max-memory"):
         parse_memory(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("4000x3000", (3000, 4000)), ("12MP", (3000, 4000)), ("8×5", (5, 8))]
+)
+def test_sizes_of_pictures_are_read(text, size):
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["12", "0x5", "x", "4000x", "0MP", "-1MP", "1000000x2"])
+def test_impossible_sizes_are_refused(text):
+    with pytest.raises(UsageError, match="--size"):
+        parse_size(text)
 
 
 def test_an_explicit_tile_is_kept_and_none_means_whole(network):
