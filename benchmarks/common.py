@@ -32,6 +32,12 @@ def memory_bytes(field: str) -> int:
     return int(line.split()[1]) * 1024
 
 
+def wait_for(device: str) -> None:
+    """CUDA calls return before they finish."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+
+
 def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
     """What ``function`` returns in a process of its own, with its own peak of memory."""
     spawn = multiprocessing.get_context("spawn")

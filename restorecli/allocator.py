@@ -15,8 +15,8 @@ def keep_freed_memory() -> bool:
     """Tell glibc to reuse freed blocks; without it every large tensor is faulted in anew.
 
     Returns whether it took effect: only on Linux with glibc. Call it before the first large
-    allocation. Its effect: ``python -m benchmarks.strips`` with and without
-    ``--default-allocator``.
+    allocation. Its effect: ``python -m benchmarks.strips`` with ``--allocator
+    kept`` and ``default``.
     """
     libc = _glibc()
     if libc is None:
