@@ -164,6 +164,7 @@ class Engine:
         tiles = len(sides[0]) * len(sides[1])
 
         def tile(rows: slice, columns: slice) -> Tensor:
+            give_back_freed_memory()  # the last tile's holes do not fit this one's features
             parts = strips(pixels[rows, columns], lambda share: on_progress(share / tiles))
             return torch.cat([part.cpu() for _, part in parts], 1)  # (C, h, w)
 
