@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from functools import cache
 
 # mallopt parameter numbers, from glibc's malloc.h
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
@@ -14,14 +15,33 @@ def keep_freed_memory() -> bool:
     """Tell glibc to reuse freed blocks; without it every large tensor is faulted in anew.
 
     Returns whether it took effect: only on Linux with glibc. Call it before the first large
-    allocation. Its effect: ``python -m benchmarks.strips`` with and without
-    ``--default-allocator``.
+    allocation. Its effect: ``python -m benchmarks.strips`` with ``--allocator
+    kept`` and ``default``.
     """
-    if not sys.platform.startswith("linux"):
-        return False
-    try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):  # musl and others
+    libc = _glibc()
+    if libc is None:
         return False
     settings = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: KEEP_BYTES, M_TOP_PAD: 64 * 2**20}
-    return all(mallopt(name, value) == 1 for name, value in settings.items())
+    return all(libc.mallopt(name, value) == 1 for name, value in settings.items())
+
+
+def give_back_freed_memory() -> None:
+    """Return what is free in glibc's heap to the system, once, where there is a glibc.
+
+    A heap that many sizes have passed through is full of holes: before the widest features, and
+    before memory is counted, they are given back.
+    """
+    libc = _glibc()
+    if libc is not None:
+        libc.malloc_trim(0)
+
+
+@cache
+def _glibc() -> ctypes.CDLL | None:
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+    except OSError:  # musl and others
+        return None
+    return libc if hasattr(libc, "malloc_trim") else None

@@ -9,6 +9,7 @@ import typer
 
 from restorecli import __version__
 from restorecli.commands import models
+from restorecli.commands.bench import bench
 from restorecli.commands.compare import compare
 from restorecli.commands.doctor import doctor
 from restorecli.commands.metrics import metrics
@@ -45,6 +46,7 @@ app.add_typer(models.app, name="models")
 app.command("metrics")(metrics)
 app.command("compare")(compare)
 app.command("doctor")(doctor)
+app.command("bench")(bench)
 
 
 def main() -> None:

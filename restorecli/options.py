@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from restorecli.errors import UsageError
 
 AUTO = -1  # a tile size that follows from the free memory
@@ -42,3 +44,43 @@ def parse_overlap(overlap_px: int, tile: int | None) -> int:
             hint=f"The default is {DEFAULT_OVERLAP_PX}.",
         )
     return overlap_px
+
+
+MEGAPIXELS = re.compile(r"(\d+(?:\.\d+)?) ?MP", re.IGNORECASE)
+SIDES = re.compile(r"(\d+)[x×](\d+)", re.IGNORECASE)
+MOST_SIDE_PX = 100_000
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """``4000x3000`` (width, height) or ``12MP`` (4:3) → (height, width) in pixels."""
+    height = width = 0
+    if sides := SIDES.fullmatch(text.strip()):
+        width, height = int(sides[1]), int(sides[2])
+    elif amount := MEGAPIXELS.fullmatch(text.strip()):
+        height = round((float(amount[1]) * 1e6 * 3 / 4) ** 0.5)
+        width = round(height * 4 / 3)
+    if not (0 < height <= MOST_SIDE_PX and 0 < width <= MOST_SIDE_PX):
+        raise UsageError(
+            f"--size {text!r} is not the size of a picture.",
+            hint="Give width and height, such as 4000x3000, or megapixels, such as 12MP.",
+        )
+    return height, width
+
+
+UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+         "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}  # fmt: skip
+AMOUNT = re.compile(r"(\d+(?:\.\d+)?) ?([kmgt]?i?b)", re.IGNORECASE)
+
+
+def parse_memory(text: str | None) -> int | None:
+    """``2GB``, ``1.5 GiB``, ``800MB`` → bytes; ``None`` stays."""
+    if text is None:
+        return None
+    amount = AMOUNT.fullmatch(text.strip())
+    size_bytes = int(float(amount[1]) * UNITS.get(amount[2].upper(), 0)) if amount else 0
+    if not size_bytes:
+        raise UsageError(
+            f"--max-memory {text!r} is not an amount of memory.",
+            hint="Give a number and a unit, such as 2GB (10⁹ bytes) or 1.5GiB (2³⁰).",
+        )
+    return size_bytes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import dataclass, replace
 
@@ -14,10 +15,13 @@ from restorecli.networks.strips import resident_bytes
 from restorecli.options import AUTO, DEFAULT_OVERLAP_PX, MULTIPLE_PX, SMALLEST_TILE_PX
 
 MEMORY_SHARE = 0.6  # of what is free now: other programs and the encoder need some too
+KEPT_SHARE = 0.87  # of --max-memory: the formula may be 15 % too low
 LARGEST_TILE_PX = 4096
 # 64 rows of 1024 pixels: the fastest in benchmarks/results/0.1.0/strips--cpu--float32.txt
 STRIP_PIXELS = 65_536
 MOST_STRIP_ROWS = 64
+LEAST_STRIP_ROWS = 8
+IMAGE_BYTES = 4  # of one value of a restored tile, float32
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -28,12 +32,18 @@ class Plan:
     tile_px: int | None
     overlap_px: int
     strip_rows: int
-    predicted_bytes: int
+    held_bytes: int  # by the process, or on the device, before the image is restored
+    needed_bytes: int  # by the image beside that
 
     @property
     def exact(self) -> bool:
         """The whole image: strips give the same pixels, tiles would change them."""
         return self.tile_px is None
+
+    @property
+    def predicted_bytes(self) -> int:
+        """Peak of the process, or of the device if that is CUDA."""
+        return self.held_bytes + self.needed_bytes
 
 
 def choose_device(name: str) -> torch.device:
@@ -77,48 +87,110 @@ def choose_precision(name: str) -> torch.dtype:
 def make_plan(
     network: Network,
     size: tuple[int, int],
-    available_bytes: int,
     *,
+    available_bytes: int,
+    held_bytes: int,
+    max_bytes: int | None,
     bytes_per_value: int,
     tile: int | None,
     overlap_px: int,
 ) -> Plan:
-    """Whole image if it fits into a share of the memory, else the largest tiles that do.
+    """Whole image if it fits, with lower strips if it must; else the largest tiles that do.
+
+    Without ``max_bytes`` the limit is a share of the memory that can be had, and the smallest
+    tiles are tried even where they should not fit.
 
     Args:
         network: What the memory formula depends on.
         size: (height, width) of the image in pixels.
         available_bytes: Memory that can be had now.
+        held_bytes: Memory that is held now.
+        max_bytes: What ``--max-memory`` allows in all, or ``None``.
         bytes_per_value: Of the features: 4 for float32, 2 for half precision.
         tile: Side in pixels, ``None`` for the whole image, or ``AUTO``.
         overlap_px: What neighbouring tiles share.
+
+    Raises:
+        DeviceError: Nothing that ``tile`` allows fits into ``max_bytes``.
     """
 
-    def plan(tile_px: int | None) -> Plan:
-        height, width = size if tile_px is None else (min(tile_px, side) for side in size)
-        strip_rows = strip_height(width)
-        needed = resident_bytes(
-            network, height, width, strip_rows=strip_rows, bytes_per_value=bytes_per_value
-        )
+    def plan(tile_px: int | None, strip_rows: int) -> Plan:
         return Plan(
             tile_px=tile_px,
             overlap_px=overlap_px if tile_px else 0,
             strip_rows=strip_rows,
-            predicted_bytes=needed,
+            held_bytes=held_bytes,
+            needed_bytes=needed_bytes(
+                network, size, tile_px, strip_rows=strip_rows, bytes_per_value=bytes_per_value
+            ),
         )
 
-    whole = plan(None)
-    if tile is None or (tile != AUTO and tile >= max(size)):
-        return whole
-    if tile != AUTO:
-        return plan(tile)
+    if tile is not None and tile >= max(size):
+        tile = None
+    sides = [None, *range(LARGEST_TILE_PX, 0, -SMALLEST_TILE_PX)] if tile == AUTO else [tile]
+    plans = [
+        plan(side, rows)
+        for side in sides
+        if side is None or side < max(size) or side == SMALLEST_TILE_PX
+        for rows in strip_heights(min(side or size[1], size[1]))
+    ]
     budget = MEMORY_SHARE * available_bytes
-    if whole.predicted_bytes <= budget:
-        return whole
-    tile_px = LARGEST_TILE_PX
-    while tile_px > SMALLEST_TILE_PX and plan(tile_px).predicted_bytes > budget:
-        tile_px -= SMALLEST_TILE_PX
-    return plan(tile_px)
+    if max_bytes is not None:
+        budget = KEPT_SHARE * (max_bytes - held_bytes)
+    for candidate in plans:
+        if candidate.needed_bytes <= budget:
+            return candidate
+    if max_bytes is None:
+        return plans[-1] if tile == AUTO else plans[0]
+    least = plans[-1]
+    what = f"a tile of {least.tile_px} px" if least.tile_px else "the whole image"
+    raise DeviceError(
+        f"{size[1]}×{size[0]} pixels do not fit into --max-memory {max_bytes / 1e6:.0f} MB: "
+        f"{held_bytes / 1e6:.0f} MB are in use, and {what} needs "
+        f"{least.needed_bytes / 1e6:.0f} MB more.",
+        hint=f"Give --max-memory {_round_up(held_bytes + least.needed_bytes / KEPT_SHARE)} or more"
+        + ("." if tile == AUTO else ", or --tile auto."),
+    )
+
+
+def _round_up(size_bytes: float) -> str:
+    return f"{math.ceil(size_bytes / 1e7) * 10}MB"
+
+
+def needed_bytes(
+    network: Network,
+    size: tuple[int, int],
+    tile_px: int | None,
+    *,
+    strip_rows: int,
+    bytes_per_value: int,
+) -> int:
+    """Peak bytes beside the decoded picture: features, the restored picture, tiles and their blend.
+
+    Args:
+        network: What the memory formula depends on.
+        size: (height, width) of the image in pixels.
+        tile_px: Side of a tile, or ``None`` for the whole image.
+        strip_rows: Rows of a strip.
+        bytes_per_value: Of the features: 4 for float32, 2 for half precision.
+    """
+    channels = network.output.out_channels
+    height, width = size if tile_px is None else (min(tile_px, side) for side in size)
+    needed = channels * size[0] * size[1] + resident_bytes(
+        network, height, width, strip_rows=strip_rows, bytes_per_value=bytes_per_value
+    )
+    if tile_px is not None:
+        band = (channels + 1) * height * size[1]  # sums and weights; twice, when it is handed on
+        needed += IMAGE_BYTES * (channels * height * width + 2 * band)
+    return needed
+
+
+def strip_heights(width: int) -> list[int]:
+    """Heights to try for a picture of ``width`` pixels: the fastest, then lower ones."""
+    heights = [strip_height(width)]
+    while heights[-1] > LEAST_STRIP_ROWS:
+        heights.append(heights[-1] // 2 // LEAST_STRIP_ROWS * LEAST_STRIP_ROWS)
+    return heights
 
 
 def strip_height(width: int) -> int:
@@ -126,7 +198,8 @@ def strip_height(width: int) -> int:
 
     A multiple of 8, because sums are taken over blocks of 8 rows: the height changes no pixel.
     """
-    return max(8, min(MOST_STRIP_ROWS, STRIP_PIXELS // width // 8 * 8))
+    rows = STRIP_PIXELS // width // LEAST_STRIP_ROWS * LEAST_STRIP_ROWS
+    return max(LEAST_STRIP_ROWS, min(MOST_STRIP_ROWS, rows))
 
 
 def smaller_plan(plan: Plan, size: tuple[int, int]) -> Plan | None:
@@ -138,7 +211,7 @@ def smaller_plan(plan: Plan, size: tuple[int, int]) -> Plan | None:
         plan,
         tile_px=tile_px,
         overlap_px=plan.overlap_px or DEFAULT_OVERLAP_PX,
-        predicted_bytes=plan.predicted_bytes // 4,
+        needed_bytes=plan.needed_bytes // 4,
     )
 
 
@@ -147,6 +220,13 @@ def free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return int(psutil.virtual_memory().available)
+
+
+def held_bytes(device: torch.device) -> int:
+    """Memory in use now: on ``device`` if it is CUDA, else by this process."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    return int(psutil.Process().memory_info().rss)
 
 
 def peak_bytes(device: torch.device) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,25 +14,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from restorecli.allocator import keep_freed_memory
+from restorecli.allocator import give_back_freed_memory, keep_freed_memory
 from restorecli.errors import DeviceError, InputError, RestoreError, WeightsError
 from restorecli.images import Photo, check_target, read_photo, write_photo
 from restorecli.images.tensors import to_pixels, to_tensor
 from restorecli.inputs import Item, Selection
-from restorecli.networks.strips import restore_by_strips
+from restorecli.networks.strips import restored_rows
 from restorecli.options import AUTO
 from restorecli.plan import (
     Plan,
     choose_device,
     choose_precision,
     free_bytes,
+    held_bytes,
     make_plan,
     peak_bytes,
     smaller_plan,
 )
 from restorecli.report import Report, Row, Settings
 from restorecli.scoring import InPass, protocol_text, versions
-from restorecli.tiling import restore_tiled
+from restorecli.tiling import tile_slices, tiled_rows
 from restorecli.weights import WeightEntry, registry
 from restorecli.weights.checkpoint import LoadedModel, load_model
 
@@ -48,6 +49,7 @@ class Engine:
     precision: torch.dtype
     tile: int | None  # pixels, ``None`` whole image, or options.AUTO
     overlap_px: int
+    max_bytes: int | None = None  # that the process, or a CUDA device, may hold in all
 
     @property
     def precision_name(self) -> str:
@@ -63,48 +65,49 @@ class Engine:
         Out of memory halves an automatic tile until it fits; an explicit one is never changed.
         Raises ``DeviceError`` when nothing fits, ``RestoreError`` when the output is not finite.
         """
-        gray = pixels.ndim == 2
-        if self.model.channels == 1 and not gray:
+        if self.model.channels == 1 and pixels.ndim == 3:
             raise InputError(
                 f"{self.model.id} restores gray pictures, this one is RGB.",
                 hint="Choose another --model.",
             )
-        x = to_tensor(pixels, self.model.channels)  # (1, C, H, W)
-        size = (x.shape[2], x.shape[3])
+        give_back_freed_memory()
         plan = make_plan(
             self.model.network,
-            size,
-            free_bytes(self.device),
+            (pixels.shape[0], pixels.shape[1]),
+            available_bytes=free_bytes(self.device),
+            held_bytes=held_bytes(self.device),
+            max_bytes=self.max_bytes,
             bytes_per_value=self.precision.itemsize,
             tile=self.tile,
             overlap_px=self.overlap_px,
         )
-        y, plan = self._within_memory(x, plan, self.precision, on_progress)
-        if self.precision != torch.float32 and not bool(torch.isfinite(y).all()):
-            y, plan = self._within_memory(x, plan, torch.float32, on_progress)
-        if not bool(torch.isfinite(y).all()):
-            raise RestoreError(
-                f"{self.model.id} made values that are not finite, so nothing was written.",
-                hint="Choose another --model, and report the picture.",
-            )
-        return to_pixels(y, gray=gray), plan
+        try:
+            return self._within_memory(pixels, plan, self.precision, on_progress)
+        except NotFiniteError:
+            if self.precision == torch.float32:
+                raise
+        return self._within_memory(pixels, plan, torch.float32, on_progress)
 
     def _within_memory(
-        self, x: Tensor, plan: Plan, precision: torch.dtype, on_progress: ImageProgress
-    ) -> tuple[Tensor, Plan]:
-        """Run ``plan`` on (1, C, H, W); tighten an automatic one when memory runs out."""
+        self,
+        pixels: NDArray[np.uint8],
+        plan: Plan,
+        precision: torch.dtype,
+        on_progress: ImageProgress,
+    ) -> tuple[NDArray[np.uint8], Plan]:
+        """Run ``plan``; tighten an automatic one when memory runs out."""
+        height, width = pixels.shape[:2]
         while True:
             try:
-                return self._run(x, plan, precision, on_progress), plan
+                return self._run(pixels, plan, precision, on_progress), plan
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
-                tighter = smaller_plan(plan, (x.shape[2], x.shape[3])) if self.may_shrink else None
+                tighter = smaller_plan(plan, (height, width)) if self.may_shrink else None
                 if tighter is None:
                     where = f"a tile of {plan.tile_px} px" if plan.tile_px else "the whole image"
                     raise DeviceError(
-                        f"Out of memory on {self.device} with {where} "
-                        f"({x.shape[3]}×{x.shape[2]} pixels).",
+                        f"Out of memory on {self.device} with {where} ({width}×{height} pixels).",
                         hint="Give a smaller --tile, such as 256, or --tile auto.",
                     ) from error
                 plan = tighter
@@ -115,23 +118,61 @@ class Engine:
         return self.tile == AUTO
 
     def _run(
-        self, x: Tensor, plan: Plan, precision: torch.dtype, on_progress: ImageProgress
-    ) -> Tensor:
-        def forward(part: Tensor) -> Tensor:
-            return restore_by_strips(
+        self,
+        pixels: NDArray[np.uint8],
+        plan: Plan,
+        precision: torch.dtype,
+        on_progress: ImageProgress,
+    ) -> NDArray[np.uint8]:
+        """Only a few rows at a time are float: they are read from ``pixels`` and rounded back."""
+        gray = pixels.ndim == 2
+        restored = np.empty_like(pixels)
+        for start, rows in self._rows(pixels, plan, precision, on_progress):
+            if not bool(torch.isfinite(rows).all()):
+                raise NotFiniteError(
+                    f"{self.model.id} made values that are not finite, so nothing was written.",
+                    hint="Choose another --model, and report the picture.",
+                )
+            restored[start : start + rows.shape[1]] = to_pixels(rows[None], gray=gray)
+        return restored
+
+    def _rows(
+        self,
+        pixels: NDArray[np.uint8],
+        plan: Plan,
+        precision: torch.dtype,
+        on_progress: ImageProgress,
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Restored rows from the top: the first one's number, and float (C, r, W)."""
+
+        def strips(
+            part: NDArray[np.uint8], progress: ImageProgress
+        ) -> Iterator[tuple[int, Tensor]]:
+            return restored_rows(
                 self.model.network,
-                part.to(self.device),
+                lambda top, bottom: to_tensor(part[top:bottom], self.model.channels)[0],
+                (part.shape[0], part.shape[1]),
                 strip_rows=plan.strip_rows,
                 dtype=precision,
-            ).cpu()
+                on_progress=progress,
+            )
 
         if plan.tile_px is None:
-            y = forward(x)
-            on_progress(1.0)
-            return y
-        return restore_tiled(
-            forward, x, tile_px=plan.tile_px, overlap_px=plan.overlap_px, on_tile=on_progress
-        )
+            return strips(pixels, on_progress)
+        size = (pixels.shape[0], pixels.shape[1])
+        sides = [tile_slices(length, plan.tile_px, plan.overlap_px) for length in size]
+        tiles = len(sides[0]) * len(sides[1])
+
+        def tile(rows: slice, columns: slice) -> Tensor:
+            give_back_freed_memory()  # the last tile's holes do not fit this one's features
+            parts = strips(pixels[rows, columns], lambda share: on_progress(share / tiles))
+            return torch.cat([part.cpu() for _, part in parts], 1)  # (C, h, w)
+
+        return tiled_rows(tile, size, tile_px=plan.tile_px, overlap_px=plan.overlap_px)
+
+
+class NotFiniteError(RestoreError):
+    """A network gave infinities or values that are no numbers."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -150,6 +191,7 @@ def prepare(
     precision: str,
     tile: int | None,
     overlap_px: int,
+    max_bytes: int | None = None,
 ) -> Engine:
     """Find the network of ``task``, load it, and put it on the device.
 
@@ -175,6 +217,7 @@ def prepare(
         precision=dtype,
         tile=tile,
         overlap_px=overlap_px,
+        max_bytes=max_bytes,
     )
 
 
@@ -283,7 +326,9 @@ def _restore_item(
         width_px=photo.size[1],
         exact=plan.exact,
         tile_px=plan.tile_px,
+        strip_rows=plan.strip_rows,
         elapsed_s=time.perf_counter() - started,
+        predicted_memory_bytes=plan.predicted_bytes,
         peak_memory_bytes=peak_bytes(engine.device),
         notes=photo.notes,
     )

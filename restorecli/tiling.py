@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import zip_longest
 
 import torch
 from torch import Tensor
@@ -44,40 +45,45 @@ def blend_weights(window: slice, length: int, overlap: int) -> Tensor:
     return weights
 
 
-def restore_tiled(
-    restore: Callable[[Tensor], Tensor],
-    x: Tensor,
+def tiled_rows(
+    restore: Callable[[slice, slice], Tensor],
+    size: tuple[int, int],
     *,
     tile_px: int,
     overlap_px: int,
-    on_tile: Callable[[float], None] = lambda share: None,
-) -> Tensor:
-    """Apply ``restore`` to overlapping windows of ``x`` and blend them.
+) -> Iterator[tuple[int, Tensor]]:
+    """Restore overlapping windows, blend them, and hand out the rows that are done from the top.
 
-    Shape:
-        x: (B, C, H, W) float32 → (B, C', H, W) float32, on the device of ``x``.
+    Only one row of windows is held at a time.
 
     Args:
-        restore: (B, C, h, w) → (B, C', h, w), for h and w up to ``tile_px``.
-        x: The whole image, nominally [0, 1].
+        restore: Rows and columns of a window → float32 (C, h, w), on the CPU.
+        size: (height, width) of the whole image in pixels.
         tile_px: Side of a window.
         overlap_px: What neighbours share at least.
-        on_tile: Called after each window with the share of the work that it was, in (0, 1].
+
+    Yields:
+        The first row, and (C, r, width) float32.
     """
-    height, width = x.shape[-2:]
-    rows = tile_slices(height, tile_px, overlap_px)
+    height, width = size
+    bands = tile_slices(height, tile_px, overlap_px)
     columns = tile_slices(width, tile_px, overlap_px)
-    total: Tensor | None = None
-    weights = x.new_zeros(height, width)
-    for row in rows:
+    late: tuple[Tensor, Tensor] | None = None  # what the next band shares: sums, weights
+    for rows, below in zip_longest(bands, bands[1:]):
+        total: Tensor | None = None
+        weights = torch.zeros(rows.stop - rows.start, width)
         for column in columns:
-            y = restore(x[..., row, column]).to(x)  # (B, C', h, w)
+            y = restore(rows, column)  # (C, h, w)
             if total is None:
-                total = x.new_zeros(*y.shape[:2], height, width)
-            across = blend_weights(row, height, overlap_px)[:, None]
-            weight = (across * blend_weights(column, width, overlap_px)).to(x)
-            total[..., row, column] += y * weight
-            weights[row, column] += weight
-            on_tile(1 / (len(rows) * len(columns)))
-    assert total is not None  # there is always at least one window
-    return total / weights
+                total = y.new_zeros(len(y), *weights.shape)
+                if late is not None:
+                    total[:, : late[0].shape[1]] = late[0]
+                    weights[: len(late[1])] = late[1]
+            across = blend_weights(rows, height, overlap_px)[:, None]
+            weight = across * blend_weights(column, width, overlap_px)
+            total[..., column] += y * weight
+            weights[..., column] += weight
+        assert total is not None  # there is always at least one window
+        done = (below.start if below else rows.stop) - rows.start
+        late = total[:, done:].clone(), weights[done:].clone()
+        yield rows.start, total[:, :done].div_(weights[:done])

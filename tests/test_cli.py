@@ -102,6 +102,8 @@ def test_a_folder_keeps_its_tree_and_names_and_json_tells_each_file(
     assert [row["status"] for row in rows] == ["ok", "ok", "failed", "ok"]
     assert rows[0]["exact"] is True
     assert rows[0]["peak_memory_bytes"] > 10_000_000
+    assert rows[0]["predicted_memory_bytes"] > 10_000_000
+    assert rows[0]["strip_rows"] == 64
     assert last["counts"] == {"ok": 3, "failed": 1, "skipped": 0}
     assert last["notes"] == ["1 other file(s) ignored"]
     assert last["settings"]["model_sha256"]
@@ -276,14 +278,14 @@ def engine(identity_weights, monkeypatch):
     """An engine whose memory holds ``limit_px`` pixels and not one more."""
 
     def make(tile, limit_px):
-        by_strips = engines.restore_by_strips
+        by_strips = engines.restored_rows
 
-        def limited(network, x, **options):
-            if x.shape[-1] * x.shape[-2] > limit_px:
+        def limited(network, read, size, **options):
+            if size[0] * size[1] > limit_px:
                 raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 1 bytes")
-            return by_strips(network, x, **options)
+            return by_strips(network, read, size, **options)
 
-        monkeypatch.setattr(engines, "restore_by_strips", limited)
+        monkeypatch.setattr(engines, "restored_rows", limited)
         return engines.prepare(
             "derain", model_id=None, weights=identity_weights, device="cpu",
             precision="auto", tile=tile, overlap_px=32,
@@ -316,6 +318,50 @@ def test_little_free_memory_means_tiles(cli, photo_file, identity_weights, tmp_p
     outcome = cli("derain", path, "--weights", identity_weights, "-o", out, "--json")
     assert outcome.lines[0]["tile_px"] == plan.SMALLEST_TILE_PX
     np.testing.assert_array_equal(pixels_of(out), pixels_of(path))
+
+
+def test_max_memory_means_lower_strips_then_tiles_and_is_obeyed(cli, photo_file, monkeypatch):
+    held = 300_000_000
+    monkeypatch.setattr(engines, "held_bytes", lambda device: held)
+    path = photo_file("a.png", 600, 500)
+    rows = {}
+    for extra_mb in (1000, 90, 55):
+        limit = held + extra_mb * 1_000_000
+        outcome = cli("derain", path, "--max-memory", f"{limit}B", "--overwrite", "--json")
+        rows[extra_mb] = outcome.lines[0]
+        assert rows[extra_mb]["predicted_memory_bytes"] <= limit
+    assert rows[1000]["strip_rows"] == 64
+    assert rows[90]["exact"]
+    assert rows[90]["strip_rows"] < 64
+    assert not rows[55]["exact"]
+    assert rows[55]["tile_px"] < 600
+
+
+@pytest.mark.parametrize("tile", ["auto", "none", "136"])
+def test_memory_that_no_plan_can_keep_is_a_device_error(cli, photo_file, tile):
+    path = photo_file("a.png", 200, 300)
+    outcome = cli("derain", path, "--max-memory", "1MB", "--tile", tile)
+    assert outcome.exit_code == DeviceError.exit_code
+    assert "do not fit into --max-memory 1 MB" in outcome.stderr
+    assert files_in(path.parent) == ["a.png"]
+
+
+def test_bench_measures_the_installed_networks(cli):
+    outcome = cli("bench", "--size", "40x24", "--model", "hint-derain-compact", "--json")
+    assert outcome.exit_code == 0
+    (measured,) = outcome.lines[0]["measured"]
+    assert (measured["width_px"], measured["height_px"]) == (40, 24)
+    assert measured["model_id"] == "hint-derain-compact"
+    assert measured["exact"] is True
+    assert measured["s_per_megapixel"] == pytest.approx(measured["elapsed_s"] / (40 * 24 / 1e6))
+    assert measured["peak_memory_bytes"] > 100_000_000  # PyTorch alone
+
+
+def test_bench_of_a_network_that_is_not_here_ends_with_its_code(cli):
+    outcome = cli("bench", "--size", "40x24", "--model", "restormer-derain")
+    assert outcome.exit_code == WeightsError.exit_code
+    assert "not on this machine" in outcome.stderr
+    assert cli("bench", "--size", "12").exit_code == 2
 
 
 def test_values_that_are_not_finite_are_never_written(cli, photo_file, tmp_path):

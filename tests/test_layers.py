@@ -15,7 +15,9 @@ PACKAGE = Path(restorecli.__file__).parent
 
 MAY_IMPORT = {
     "cli": {"commands", "console", "errors"},
+    "bench": {"errors", "options", "plan", "restore", "weights"},
     "commands": {
+        "bench",
         "comparing",
         "console",
         "converting",
@@ -56,7 +58,7 @@ MAY_IMPORT = {
     "weights": {"atomic", "errors", "networks"},
     "tiling": set(),
     "images": {"atomic", "errors"},
-    "networks": set(),
+    "networks": {"allocator"},
     "allocator": set(),
     "errors": set(),
     "__main__": {"cli"},

@@ -5,7 +5,7 @@ import pytest
 from restorecli import plan
 from restorecli.errors import DeviceError, UsageError
 from restorecli.networks import NETWORKS
-from restorecli.options import AUTO, parse_overlap, parse_tile
+from restorecli.options import AUTO, parse_memory, parse_overlap, parse_size, parse_tile
 from restorecli.plan import choose_device, choose_precision, make_plan, smaller_plan
 from tests.conftest import TINY
 
@@ -17,9 +17,16 @@ def network():
     return NETWORKS["hint"](**TINY)
 
 
-def planned(network, size, available_bytes, tile=AUTO, overlap_px=64):
+def planned(network, size, available_bytes, tile=AUTO, overlap_px=64, max_bytes=None):
     return make_plan(
-        network, size, available_bytes, bytes_per_value=4, tile=tile, overlap_px=overlap_px
+        network,
+        size,
+        available_bytes=available_bytes,
+        held_bytes=0,
+        max_bytes=max_bytes,
+        bytes_per_value=4,
+        tile=tile,
+        overlap_px=overlap_px,
     )
 
 
@@ -44,6 +51,49 @@ def test_a_picture_larger_than_memory_gets_the_largest_tiles_that_fit(network):
 )
 def test_strips_hold_about_the_same_number_of_pixels(width, rows):
     assert plan.strip_height(width) == rows
+
+
+def test_lower_strips_come_before_tiles(network):
+    plenty = planned(network, (1000, 1000), PLENTY)
+    assert (plenty.exact, plenty.strip_rows) == (True, 64)
+    lower = planned(network, (1000, 1000), PLENTY, max_bytes=plenty.predicted_bytes - 1)
+    assert lower.exact
+    assert lower.strip_rows in {8, 16, 32}
+    assert lower.predicted_bytes < plenty.predicted_bytes
+
+
+@pytest.mark.parametrize("tile", [AUTO, None, 256])
+def test_a_limit_that_nothing_can_keep_is_a_device_error(network, tile):
+    with pytest.raises(DeviceError, match="do not fit into --max-memory") as refused:
+        planned(network, (1000, 1000), PLENTY, tile=tile, max_bytes=20_000_000)
+    assert "--max-memory" in refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "size_bytes"),
+    [("2GB", 2 * 10**9), ("1.5 GiB", 3 * 2**29), ("800mb", 8 * 10**8), ("7B", 7), (None, None)],
+)
+def test_amounts_of_memory_are_read(text, size_bytes):
+    assert parse_memory(text) == size_bytes
+
+
+@pytest.mark.parametrize("text", ["2", "2G", "GB", "-1GB", "0GB", "2XB", "two GB", ""])
+def test_impossible_amounts_of_memory_are_refused(text):
+    with pytest.raises(UsageError, match="--max-memory"):
+        parse_memory(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("4000x3000", (3000, 4000)), ("12MP", (3000, 4000)), ("8×5", (5, 8))]
+)
+def test_sizes_of_pictures_are_read(text, size):
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["12", "0x5", "x", "4000x", "0MP", "-1MP", "1000000x2"])
+def test_impossible_sizes_are_refused(text):
+    with pytest.raises(UsageError, match="--size"):
+        parse_size(text)
 
 
 def test_an_explicit_tile_is_kept_and_none_means_whole(network):

@@ -3,9 +3,11 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from restorecli.networks import HINT, GLMHARestormer, Restormer
-from restorecli.networks.strips import resident_bytes, restore_by_strips, rows
+from restorecli.networks.strips import resident_bytes, restore_by_strips, restored_rows, rows
 
 SMALL = {"dim": 8, "num_blocks": [1, 1, 1, 1], "num_refinement_blocks": 1}
 NETWORKS = {
@@ -103,6 +105,62 @@ def test_the_8_bit_picture_does_not_depend_on_the_strip_height(name):
     torch.testing.assert_close(odd, high, rtol=0, atol=2e-5)
 
 
+@pytest.mark.parametrize("name", [*MAIN, "restormer dual-pixel"])
+@pytest.mark.parametrize("strip_rows", [3, 8, 1000])
+def test_an_image_is_read_and_handed_out_a_few_rows_at_a_time(name, strip_rows):
+    network = lively(NETWORKS[name]()).double()
+    (x,) = image_for(network, 27, 13)
+    asked, shares = [], []
+
+    def read(top, bottom):
+        asked.append(bottom - top)
+        return x[:, top:bottom]
+
+    strips = list(
+        restored_rows(
+            network, read, (27, 13), strip_rows=strip_rows, dtype=x.dtype, on_progress=shares.append
+        )
+    )
+    assert [start for start, _ in strips] == list(range(0, 27, strip_rows))
+    whole = torch.cat([rows for _, rows in strips], 1)
+    assert torch.equal(whole, restore_by_strips(network, x[None], strip_rows=strip_rows)[0])
+    assert max(asked) <= strip_rows + 4  # halos of two rows for two views, else of one
+    assert sum(shares) == pytest.approx(1)
+    assert len(shares) >= 10
+
+
+class AsOnMps(TorchDispatchMode):
+    """Refuse what MPS cannot do: float64, and adaptive pooling between sizes that do not divide."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for value in tree_leaves((args, kwargs, result)):
+            if torch.float64 in (value, getattr(value, "dtype", None)):
+                raise TypeError(f"{func}: MPS has no float64")
+        if "adaptive" in str(func):
+            raise NotImplementedError(f"{func}: sizes need not divide on MPS")
+        return result
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_every_operation_is_one_that_mps_has(monkeypatch, name, dtype):
+    monkeypatch.setattr(rows, "WITHOUT_FLOAT64", frozenset({"cpu"}))
+    network = lively(NETWORKS[name]())
+    x = image_for(network, 13, 27).float()
+    with AsOnMps():
+        restored = restore_by_strips(network, x, strip_rows=8, dtype=dtype)
+    assert restored.isfinite().all()
+
+
+def test_the_check_for_mps_sees_float64_and_adaptive_pooling():
+    network = lively(NETWORKS["hint"]())
+    with AsOnMps(), pytest.raises(TypeError, match="no float64"):
+        restore_by_strips(network, torch.rand(1, 3, 8, 8), strip_rows=8)
+    with AsOnMps(), pytest.raises(NotImplementedError, match="adaptive"):
+        nn.functional.adaptive_avg_pool2d(torch.rand(1, 1, 5, 5), 3)
+
+
 @pytest.mark.parametrize("name", ["restormer", "restormer BiasFree gray", "glmha text"])
 def test_bfloat16_features_stay_close(name):
     network = lively(NETWORKS[name]())
@@ -153,16 +211,16 @@ def test_half_precision_parameters_are_refused():
         restore_by_strips(Restormer(**SMALL).half(), torch.rand(1, 3, 8, 8), strip_rows=8)
 
 
-def test_need_of_memory_grows_with_image_strip_batch_and_precision():
+def test_need_of_memory_grows_with_image_strip_and_precision():
     network = HINT(**SMALL)
 
-    def need(height=64, strip_rows=8, bytes_per_value=4, batch=1):
-        options = {"strip_rows": strip_rows, "bytes_per_value": bytes_per_value, "batch": batch}
-        return resident_bytes(network, height, 64, **options)
+    def need(height=64, strip_rows=8, bytes_per_value=4):
+        return resident_bytes(
+            network, height, 64, strip_rows=strip_rows, bytes_per_value=bytes_per_value
+        )
 
     assert need() > need(bytes_per_value=2)
     assert need(height=128) > need()
     assert need(strip_rows=16) > need()
     assert need(strip_rows=64) == need(strip_rows=1000)
-    assert need(batch=3) - need() == 2 * 6 * 64 * 64 * 4  # images only: restored one by one
     assert need() > 16 * 64 * 64 * 4  # the features of the decoder's first level

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from restorecli.commands import models
-from restorecli.options import DEFAULT_OVERLAP_PX, parse_overlap, parse_tile
+from restorecli.options import DEFAULT_OVERLAP_PX, parse_memory, parse_overlap, parse_tile
 
 PROTOCOL_OF_TASK = {
     "derain": "rain",
@@ -65,6 +65,14 @@ Tile = Annotated[
     str, typer.Option("--tile", help="auto (whole image if it fits), none, or a size in pixels.")
 ]
 Overlap = Annotated[int, typer.Option("--overlap", help="Pixels that neighbouring tiles share.")]
+MaxMemory = Annotated[
+    str | None,
+    typer.Option(
+        "--max-memory",
+        metavar="SIZE",
+        help="Most memory to use, such as 2GB or 1.5GiB: lower strips, then tiles, else an error.",
+    ),
+]
 Ref = Annotated[
     Path | None,
     typer.Option("--ref", metavar="DIR", help="Clean pictures: score input and result."),
@@ -105,6 +113,7 @@ def task_command(task: str) -> Callable[..., None]:
         precision: Precision = "auto",
         tile: Tile = "auto",
         overlap: Overlap = DEFAULT_OVERLAP_PX,
+        max_memory: MaxMemory = None,
         ref: Ref = None,
         protocol: ProtocolName = None,
         allow_missing: AllowMissing = False,
@@ -114,6 +123,7 @@ def task_command(task: str) -> Callable[..., None]:
     ) -> None:
         tile_px = parse_tile(tile)
         overlap_px = parse_overlap(overlap, tile_px)
+        max_bytes = parse_memory(max_memory)
 
         from restorecli import console, scoring
         from restorecli.inputs import select
@@ -156,6 +166,7 @@ def task_command(task: str) -> Callable[..., None]:
             precision=precision,
             tile=tile_px,
             overlap_px=overlap_px,
+            max_bytes=max_bytes,
         )
         with console.RunDisplay(as_json=as_json, quiet=quiet) as display:
             report = engines.run(

@@ -236,17 +236,17 @@ def resized_by_averaging(matrix: Tensor, size: int) -> Tensor:
     """
     if matrix.shape[-1] == size:
         return matrix
-    average = averaging_matrix(matrix.shape[-1], size).to(matrix)  # (size, m)
+    average = averaging_matrix(matrix.shape[-1], size, matrix.dtype).to(matrix.device)
     return average @ matrix @ average.mT
 
 
-def averaging_matrix(length: int, size: int) -> Tensor:
+def averaging_matrix(length: int, size: int, dtype: torch.dtype) -> Tensor:
     """Row i averages the entries ⌊i·length/size⌋ … ⌈(i+1)·length/size⌉ of a vector.
 
     Shape:
-        → (size, length), float64, on the CPU.
+        → (size, length), on the CPU.
     """
-    matrix = torch.zeros(size, length, dtype=torch.float64)
+    matrix = torch.zeros(size, length, dtype=dtype)
     for i in range(size):
         start, stop = i * length // size, -(-(i + 1) * length // size)
         matrix[i, start:stop] = 1 / (stop - start)

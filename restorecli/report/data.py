@@ -105,7 +105,13 @@ class Row(_Frozen):
     width_px: int | None = None
     exact: bool | None = None
     tile_px: int | None = None
+    strip_rows: int | None = Field(
+        default=None, description="Rows done at a time; changes no pixel."
+    )
     elapsed_s: float | None = None
+    predicted_memory_bytes: int | None = Field(
+        default=None, description="Most memory that the process was expected to hold for this."
+    )
     peak_memory_bytes: int | None = Field(
         default=None, description="Most memory that the process had held when this was done."
     )

@@ -98,7 +98,8 @@ def to_csv(report: Report) -> str:
     paths are written with ``./`` in front, which names the same file.
     """
     plain = ["name", "input", "output", "reference", "status", "error", "height_px", "width_px",
-             "exact", "tile_px", "elapsed_s", "peak_memory_bytes"]  # fmt: skip
+             "exact", "tile_px", "strip_rows", "elapsed_s", "predicted_memory_bytes",
+             "peak_memory_bytes"]  # fmt: skip
     columns = score_columns(report.rows)
     stream = io.StringIO()
     table = csv.writer(stream, lineterminator="\n")

@@ -9,6 +9,6 @@ parameters are those of the network as it is: nothing is converted or kept betwe
 from __future__ import annotations
 
 from restorecli.networks.strips.memory import resident_bytes
-from restorecli.networks.strips.unet import restore_by_strips
+from restorecli.networks.strips.unet import restore_by_strips, restored_rows
 
-__all__ = ["resident_bytes", "restore_by_strips"]
+__all__ = ["resident_bytes", "restore_by_strips", "restored_rows"]

@@ -162,10 +162,16 @@ def normalised(norm: LayerNorm, rows: Tensor) -> Tensor:
     return rows * (variance + NORM_EPS).rsqrt_().to(rows.dtype) * weight
 
 
-def add_in_place(x: Tensor, change: Callable[[Strip], Tensor], strips: Sequence[Strip]) -> None:
+def add_in_place(
+    x: Tensor,
+    change: Callable[[Strip], Tensor],
+    strips: Sequence[Strip],
+    tick: Callable[[float], None] = lambda share: None,
+) -> None:
     """Add to ``x`` a change that needs the *old* rows of a strip and of its halo.
 
-    The last row of every strip is therefore changed one strip later.
+    The last row of every strip is therefore changed one strip later. After each strip ``tick`` is
+    told the share of the strips that it is.
 
     Shape:
         x: (H, W, C), changed; change(strip): (r, W, C).
@@ -178,6 +184,7 @@ def add_in_place(x: Tensor, change: Callable[[Strip], Tensor], strips: Sequence[
         x[strip.start : strip.stop - 1] += rows[:-1]
         late = rows[-1].clone()
         del rows
+        tick(1 / len(strips))
     if late is not None:
         x[-1] += late
 

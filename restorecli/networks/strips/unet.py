@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from restorecli.networks.blocks import Downsample, Upsample, pad_to_multiple
+from restorecli.allocator import give_back_freed_memory
+from restorecli.networks.blocks import MULTIPLE_PX, Downsample, Upsample, reflected
 from restorecli.networks.hint import HINT, EncoderBlock
 from restorecli.networks.restormer import Restormer
 from restorecli.networks.strips.attention import ATTENTIONS, Features, feed_forward
@@ -22,6 +25,9 @@ from restorecli.networks.strips.rows import (
     strips_of,
 )
 
+Rows = Callable[[int, int], Tensor]  # (top, bottom) → these rows of an image: (C, r, W)
+Progress = Callable[[float], None]
+
 
 @torch.no_grad()
 def restore_by_strips(
@@ -30,18 +36,64 @@ def restore_by_strips(
     """``network(x)``, evaluated by strips of ``strip_rows`` rows, without gradient.
 
     Images of a batch are restored one after the other, so only ``x`` and the result grow with it.
-    Features are as precise as ``dtype``; sums over pixels, norms and softmax are float32 or
-    better. The strip height changes memory and speed, and the result by rounding only.
 
     Args:
         network: Restormer, GLMHA-Restormer or HINT; float32 or float64 parameters.
         x: (B, inp_channels, H, W), nominally [0, 1], any H and W from 1, on the network's device.
-        strip_rows: Rows of features at a time, at every level; at least 1.
+        strip_rows: As for `restored_rows`.
         dtype: Precision of the features; that of ``x`` when ``None``. With half precision, give
             ``x`` in float32: the image itself is then not rounded.
 
     Shape:
         → (B, out_channels, H, W), dtype of ``x``, not clamped.
+
+    Raises:
+        ValueError: As `restored_rows`.
+    """
+    results = []
+    for image in x:
+        strips = restored_rows(
+            network,
+            partial(rows_of, image),
+            (x.shape[2], x.shape[3]),
+            strip_rows=strip_rows,
+            dtype=dtype or x.dtype,
+        )
+        results.append(torch.cat([rows for _, rows in strips], 1))
+    return torch.stack(results)
+
+
+def rows_of(image: Tensor, top: int, bottom: int) -> Tensor:
+    """Some rows of ``image`` (C, H, W): (C, r, W)."""
+    return image[:, top:bottom]
+
+
+@torch.no_grad()
+def restored_rows(
+    network: nn.Module,
+    read: Rows,
+    size: tuple[int, int],
+    *,
+    strip_rows: int,
+    dtype: torch.dtype,
+    on_progress: Progress = lambda share: None,
+) -> Iterator[tuple[int, Tensor]]:
+    """Restore one image that is read a few rows at a time, and hand out its rows from the top.
+
+    Features are as precise as ``dtype``; sums over pixels, norms and softmax are float32 or
+    better. The strip height changes memory and speed, and the result by rounding only.
+
+    Args:
+        network: Restormer, GLMHA-Restormer or HINT; float32 or float64 parameters.
+        read: (top, bottom) → float (inp_channels, bottom − top, W), nominally [0, 1], on any
+            device; asked twice for every row.
+        size: (H, W) of the image, any from 1.
+        strip_rows: Rows of features at a time, at every level; at least 1.
+        dtype: Precision of the features.
+        on_progress: Told what share of the work was just done; the shares add up to 1.
+
+    Yields:
+        The first row, and (out_channels, r, W) in the dtype that ``read`` gives, not clamped.
 
     Raises:
         ValueError: Another network, half-precision parameters, or ``strip_rows`` below 1.
@@ -55,19 +107,14 @@ def restore_by_strips(
             f"parameters must be float32 or float64, got {network.output.weight.dtype}; "
             "features in half precision are asked for with dtype"
         )
-    batch, _, height, width = x.shape
-    result = x.new_empty(batch, network.output.out_channels, height, width)
-    for image, restored in zip(pad_to_multiple(x), result, strict=True):
-        _restore(network, image, restored, strip_rows, dtype or x.dtype)
-    return result
-
-
-def _restore(
-    network: Restormer | HINT, image: Tensor, restored: Tensor, strip_rows: int, dtype: torch.dtype
-) -> None:
-    """Restore one image (inp_channels, H', W') into (out_channels, H, W); sides padded by 8."""
-    _, height, width = image.shape
+    image = PaddedImage(read, size, network.output.weight.device)
+    height, width = image.height, image.width
     dim = network.output.in_channels // 2
+    work = max(total_work(network), 1)
+
+    def tick(passes: float) -> None:
+        on_progress(passes / work)
+
     # All features live in two buffers, made before any strip so that these reuse one another's
     # memory. The decoder's first level is twice as wide as the encoder's, which is its second half;
     # until it is filled, its first half holds the lower levels.
@@ -79,47 +126,106 @@ def _restore(
     latent = lower[-level1.numel() // 8 :].view(height // 8, width // 8, 8 * dim)
 
     embed(network, image, level1, strip_rows)
-    cache = through(network.encoder_level1, level1, strip_rows, None)
+    cache = through(network.encoder_level1, level1, strip_rows, None, tick)
     down(network.down1_2, level1, level2, strip_rows)
-    cache = through(network.encoder_level2, level2, strip_rows, cache)
+    cache = through(network.encoder_level2, level2, strip_rows, cache, tick)
     down(network.down2_3, level2, level3, strip_rows)
-    cache = through(network.encoder_level3, level3, strip_rows, cache)
+    cache = through(network.encoder_level3, level3, strip_rows, cache, tick)
     down(network.down3_4, level3, latent, strip_rows)
-    cache = through(network.latent, latent, strip_rows, cache)
+    cache = through(network.latent, latent, strip_rows, cache, tick)
     up_and_reduce(network.up4_3, network.reduce_chan_level3, latent, level3, strip_rows)
-    cache = through(network.decoder_level3, level3, strip_rows, cache)
+    cache = through(network.decoder_level3, level3, strip_rows, cache, tick)
     up_and_reduce(network.up3_2, network.reduce_chan_level2, level3, level2, strip_rows)
-    cache = through(network.decoder_level2, level2, strip_rows, cache)
+    cache = through(network.decoder_level2, level2, strip_rows, cache, tick)
+    give_back_freed_memory()  # holes that strips of the levels below have left in the heap
     up_and_concatenate(network.up2_1, level2, level1, wide, strip_rows)
     del level2
-    cache = through(network.decoder_level1, wide, strip_rows, cache)
-    cache = through(network.refinement, wide, strip_rows, cache)
-    write_output(network, wide, image, restored, strip_rows)
+    give_back_freed_memory()
+    for stage in (network.decoder_level1, network.refinement):
+        cache = through(stage, wide, strip_rows, cache, lambda passes: tick(WIDE_WORK * passes))
+    yield from output_rows(network, wide, image, strip_rows)
+
+
+@dataclass(frozen=True, slots=True)
+class PaddedImage:
+    """An image that is read by rows, reflected until both sides divide by 8; on ``device``."""
+
+    read: Rows
+    size: tuple[int, int]
+    device: torch.device
+
+    @property
+    def height(self) -> int:
+        """Rows with the padding."""
+        return self.size[0] + -self.size[0] % MULTIPLE_PX
+
+    @property
+    def width(self) -> int:
+        """Columns with the padding."""
+        return self.size[1] + -self.size[1] % MULTIPLE_PX
+
+    def rows(self, top: int, bottom: int) -> Tensor:
+        """Rows ``top`` … ``bottom`` of the padded image: (C, r, W')."""
+        height, width = self.size
+        index = reflected(torch.arange(top, bottom), height)
+        first = int(index.min())
+        rows = self.read(first, int(index.max()) + 1)
+        if bottom > height:
+            rows = rows[:, index - first]
+        if self.width > width:
+            rows = rows[:, :, reflected(torch.arange(self.width), width)]
+        return rows.to(self.device)
+
+
+WIDE_WORK = 4  # of a pass over the decoder's first level, in passes over any other level
+
+
+def total_work(network: Restormer | HINT) -> int:
+    """Passes over the strips, in units of a pass over one of the narrow levels.
+
+    Those cost about the same: half the sides, twice the channels.
+    """
+    narrow = (network.encoder_level1, network.encoder_level2, network.encoder_level3,
+              network.latent, network.decoder_level3, network.decoder_level2)  # fmt: skip
+    wide = (network.decoder_level1, network.refinement)
+    passes = [sum(passes_of(block) for stage in stages for block in stage)
+              for stages in (narrow, wide)]  # fmt: skip
+    return passes[0] + WIDE_WORK * passes[1]
+
+
+def passes_of(block: nn.Module) -> int:
+    """One for the feed-forward, two for attention: statistics, and their application."""
+    return 1 if isinstance(block, EncoderBlock) else 3
 
 
 def through(
-    blocks: Iterable[Any], x: Tensor, strip_rows: int, cache: Tensor | None
+    blocks: Iterable[Any], x: Tensor, strip_rows: int, cache: Tensor | None, tick: Progress
 ) -> Tensor | None:
-    """Apply ``blocks`` in turn to ``x`` (H, W, C), in place; the cache (1, m, m) is HINT's."""
+    """Apply ``blocks`` in turn to ``x`` (H, W, C), in place; the cache (1, m, m) is HINT's.
+
+    ``tick`` is told the passes over ``x`` that were just made, strip by strip in fractions.
+    """
     strips = strips_of(x.shape[0], strip_rows)
     for block in blocks:
         if not isinstance(block, EncoderBlock):
             attend = ATTENTIONS[type(block.attn)]
             change, cache = attend(block.attn, Features(x, block.norm1, strips), cache)
-            add_in_place(x, change, strips)
-        add_in_place(x, feed_forward(block.ffn, Features(x, block.norm2, strips)), strips)
+            tick(1)
+            add_in_place(x, change, strips, tick)
+        add_in_place(x, feed_forward(block.ffn, Features(x, block.norm2, strips)), strips, tick)
     return cache
 
 
-def embed(network: Restormer | HINT, image: Tensor, level1: Tensor, strip_rows: int) -> None:
-    """``PatchEmbed``: image (inp_channels, H, W) → ``level1`` (H, W, D)."""
-    for strip in strips_of(image.shape[1], strip_rows):
-        level1[strip.start : strip.stop] = embedded(network, image, strip, level1.dtype)
+def embed(network: Restormer | HINT, image: PaddedImage, level1: Tensor, strip_rows: int) -> None:
+    """``PatchEmbed``: ``image`` → ``level1`` (H, W, D)."""
+    for strip in strips_of(image.height, strip_rows):
+        rows = image.rows(strip.top, strip.bottom)
+        level1[strip.start : strip.stop] = embedded(network, rows, strip, level1.dtype)
 
 
-def embedded(network: Restormer | HINT, image: Tensor, strip: Strip, dtype: torch.dtype) -> Tensor:
-    """First features of a strip of the image (inp_channels, H, W): (r, W, D)."""
-    rows = image[:, strip.top : strip.bottom].permute(1, 2, 0).to(dtype).contiguous()
+def embedded(network: Restormer | HINT, rows: Tensor, strip: Strip, dtype: torch.dtype) -> Tensor:
+    """First features of a strip from its ``rows`` (inp_channels, r + halo, W): (r, W, D)."""
+    rows = rows.permute(1, 2, 0).to(dtype).contiguous()
     return convolve3x3(rows, kernel_of(network.patch_embed.proj, dtype), strip)
 
 
@@ -181,22 +287,26 @@ def up_and_concatenate(
         target[..., channels:] = kept
 
 
-def write_output(
-    network: Restormer | HINT, x: Tensor, image: Tensor, restored: Tensor, strip_rows: int
-) -> None:
-    """Last convolution, and the residual: ``x`` (H', W', 2D) → ``restored`` (out_channels, H, W).
+def output_rows(
+    network: Restormer | HINT, x: Tensor, image: PaddedImage, strip_rows: int
+) -> Iterator[tuple[int, Tensor]]:
+    """Last convolution, and the residual: ``x`` (H', W', 2D) → (out_channels, r, W) by strips.
 
     The convolution's result is added to the image in the precision of the image.
     """
-    _, height, width = restored.shape
+    height, width = image.size
     dual_pixel = isinstance(network, Restormer) and network.dual_pixel_task
     kernel = kernel_of(network.output, x.dtype)
     for strip in strips_of(x.shape[0], strip_rows):
         rows = x[strip.top : strip.bottom]
         if dual_pixel:
-            first = embedded(network, image, strip.haloed, x.dtype)
+            outer = strip.haloed
+            views = image.rows(outer.top, outer.bottom)
+            first = embedded(network, views, outer, x.dtype)
             rows = pointwise(first, kernel_of(network.skip_conv, x.dtype)).add_(rows)
-        y = convolve3x3(rows, kernel, strip).permute(2, 0, 1)  # (out_channels, r, W')
-        if not dual_pixel:
-            y = y.to(image.dtype) + image[:, strip.start : strip.stop]
-        restored[:, strip.start : strip.stop] = y[:, : height - strip.start, :width]
+            y = convolve3x3(rows, kernel, strip).permute(2, 0, 1).to(views.dtype)
+        else:
+            degraded = image.rows(strip.start, strip.stop)
+            y = convolve3x3(rows, kernel, strip).permute(2, 0, 1).to(degraded.dtype) + degraded
+        if strip.start < height:
+            yield strip.start, y[:, : height - strip.start, :width]

@@ -1,0 +1,83 @@
+"""What does a folder of photos cost beside pure inference? ``python -m benchmarks.batch``.
+
+The same photos, decoded before, are restored by the network alone; the two take turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from PIL import Image
+
+from benchmarks.common import machine
+from restorecli import restore
+from restorecli.bench import made_up_picture
+from restorecli.images import read_photo
+from restorecli.inputs import select
+from restorecli.options import AUTO
+from restorecli.report import Row
+
+
+class Silent:
+    """A listener that says nothing."""
+
+    def start(self, total: int) -> None:
+        """Work on ``total`` images begins."""
+
+    def advance(self, share: float) -> None:
+        """``share`` of the current image has been done."""
+
+    def finish(self, row: Row) -> None:
+        """One input has come to its end."""
+        if row.error:
+            raise SystemExit(row.error)
+
+
+def main() -> None:
+    """Print seconds per photo with and without files, and the overhead."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--photos", type=int, default=50)
+    parser.add_argument("--side", type=int, default=512, help="of the square photos, in pixels")
+    parser.add_argument("--suffix", choices=[".png", ".jpg", ".webp"], default=".png")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (not run there so far)")
+    options = parser.parse_args()
+    engine = restore.prepare(
+        "derain", model_id=None, weights=None, device=options.device,
+        precision="auto", tile=AUTO, overlap_px=64,
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "photos"
+        folder.mkdir()
+        picture = Image.fromarray(made_up_picture(options.side, options.side, gray=False))
+        for i in range(options.photos):
+            picture.save(folder / f"{i:03}{options.suffix}")
+        engine.restore(read_photo(folder / f"000{options.suffix}").pixels)  # what is set up once
+        runs: dict[str, list[float]] = {"folder": [], "inference": []}
+        for _ in range(options.repeats):
+            selection = select(
+                [folder], "derain", Path(name) / "out",
+                recursive=False, overwrite=True, skip_existing=False,
+            )  # fmt: skip
+            start = time.perf_counter()
+            restore.run(engine, "derain", selection, overwrite=True, listener=Silent())
+            runs["folder"].append(time.perf_counter() - start)
+            photos = [read_photo(path).pixels for path in sorted(folder.iterdir())]
+            start = time.perf_counter()
+            for pixels in photos:
+                engine.restore(pixels)
+            runs["inference"].append(time.perf_counter() - start)
+    print(f"{options.photos} photos of {options.side}x{options.side} on {options.device}; "
+          f"{machine()}; {options.repeats} runs in turn")  # fmt: skip
+    medians = {way: statistics.median(seconds) for way, seconds in runs.items()}
+    for way, seconds in runs.items():
+        print(f"{way:>10} {medians[way]:8.2f} s ({min(seconds):.2f} … {max(seconds):.2f})")
+    print(f"{'overhead':>10} {medians['folder'] / medians['inference'] - 1:8.1%}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""``restore bench``: speed and memory on this machine."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from restorecli.options import parse_memory, parse_size
+
+if TYPE_CHECKING:
+    from restorecli.bench import Measured
+
+COLUMNS = ("model", "size", "seconds", "s per megapixel", "peak memory", "predicted", "how")
+
+
+def bench(
+    models: Annotated[
+        list[str] | None,
+        typer.Option("--model", metavar="ID", help="Only this network. Repeatable."),
+    ] = None,
+    size: Annotated[
+        str, typer.Option(metavar="SIZE", help="Width and height, or megapixels: 12MP.")
+    ] = "1024x1024",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    max_memory: Annotated[
+        str | None, typer.Option("--max-memory", metavar="SIZE", help="As for `restore derain`.")
+    ] = None,
+    repeats: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Runs; the median is shown.")
+    ] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+) -> None:
+    """Measure seconds per megapixel and peak memory of each installed network."""
+    plane, max_bytes = parse_size(size), parse_memory(max_memory)
+
+    from restorecli import bench as benches  # imports torch
+    from restorecli import console
+
+    results = [
+        benches.measure(
+            benches.Trial(
+                model_id=model_id,
+                size=plane,
+                device=device,
+                precision=precision,
+                max_bytes=max_bytes,
+                repeats=repeats,
+            )
+        )
+        for model_id in models or [entry.id for entry in benches.installed()]
+    ]
+    if as_json:
+        console.show_json({"measured": [asdict(result) for result in results]})
+        return
+    console.show_table("restore bench", COLUMNS, [_cells(result) for result in results])
+
+
+def _cells(result: Measured) -> list[str]:
+    how = f"strips of {result.strip_rows} rows"
+    return [
+        result.model_id,
+        f"{result.width_px}×{result.height_px}",
+        f"{result.elapsed_s:.2f}",
+        f"{result.s_per_megapixel:.2f}",
+        f"{result.peak_memory_bytes / 1e6:.0f} MB",
+        f"{result.predicted_memory_bytes / 1e6:.0f} MB",
+        f"{how}, {result.device}, {result.precision}"
+        + ("" if result.exact else f", tiles of {result.tile_px} px"),
+    ]
