@@ -9,16 +9,18 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike
 from torch import Tensor
 
 from restorecli.allocator import keep_freed_memory
+from restorecli.atomic import remove_leftovers
 from restorecli.errors import DeviceError, InputError, RestoreError, WeightsError
-from restorecli.images import Photo, check_target, read_photo, write_photo
+from restorecli.images import FileOptions, Photo
+from restorecli.images.photo import Pixels
 from restorecli.images.tensors import to_pixels, to_tensor
 from restorecli.inputs import Item, Selection
+from restorecli.manifest import Ledger
 from restorecli.networks.strips import restore_by_strips
 from restorecli.options import AUTO
 from restorecli.plan import (
@@ -31,11 +33,15 @@ from restorecli.plan import (
     smaller_plan,
 )
 from restorecli.report import Report, Row, Settings
+from restorecli.results import read, write
 from restorecli.scoring import InPass, protocol_text, versions
 from restorecli.tiling import restore_tiled
 from restorecli.weights import WeightEntry, registry
 from restorecli.weights.checkpoint import LoadedModel, load_model
 
+CONSTANT_RANGE = 0.5 / 255  # of [0, 1]: less than this is one value of 8 bits
+PICTURE_RANGE = 16 / 255  # more than this is no empty frame that a network may smooth away
+FILES_AS_THEY_ARE = FileOptions()
 ImageProgress = Callable[[float], None]  # share of one image that was just done
 
 
@@ -56,12 +62,18 @@ class Engine:
         return names[self.precision]
 
     def restore(
-        self, pixels: NDArray[np.uint8], on_progress: ImageProgress = lambda share: None
-    ) -> tuple[NDArray[np.uint8], Plan]:
-        """Restore uint8 RGB (H, W, 3) or gray (H, W) → the same shape, and the plan that was used.
+        self,
+        pixels: Pixels,
+        on_progress: ImageProgress = lambda share: None,
+        *,
+        dtype: DTypeLike | None = None,
+    ) -> tuple[Pixels, Plan]:
+        """Restore RGB (H, W, 3) or gray (H, W) → the same shape, and the plan that was used.
 
-        Out of memory halves an automatic tile until it fits; an explicit one is never changed.
-        Raises ``DeviceError`` when nothing fits, ``RestoreError`` when the output is not finite.
+        Values are uint8, uint16 or float32, and stay so unless ``dtype`` says otherwise; the
+        network sees float32. Out of memory halves an automatic tile until it fits; an explicit one
+        is never changed. Raises ``DeviceError`` when nothing fits, ``RestoreError`` when the output
+        is not finite, or has become one colour.
         """
         gray = pixels.ndim == 2
         if self.model.channels == 1 and not gray:
@@ -80,14 +92,14 @@ class Engine:
             overlap_px=self.overlap_px,
         )
         y, plan = self._within_memory(x, plan, self.precision, on_progress)
-        if self.precision != torch.float32 and not bool(torch.isfinite(y).all()):
+        if self.precision != torch.float32 and spoiled(x, y):
             y, plan = self._within_memory(x, plan, torch.float32, on_progress)
-        if not bool(torch.isfinite(y).all()):
+        if what := spoiled(x, y):
             raise RestoreError(
-                f"{self.model.id} made values that are not finite, so nothing was written.",
+                f"{self.model.id} made {what}, so nothing was written.",
                 hint="Choose another --model, and report the picture.",
             )
-        return to_pixels(y, gray=gray), plan
+        return to_pixels(y, gray=gray, dtype=dtype or pixels.dtype), plan
 
     def _within_memory(
         self, x: Tensor, plan: Plan, precision: torch.dtype, on_progress: ImageProgress
@@ -132,6 +144,17 @@ class Engine:
         return restore_tiled(
             forward, x, tile_px=plan.tile_px, overlap_px=plan.overlap_px, on_tile=on_progress
         )
+
+
+def spoiled(x: Tensor, y: Tensor) -> str:
+    """What is wrong with ``y``, made from ``x``; nothing if it can be a picture."""
+    if not bool(torch.isfinite(y).all()):
+        return "values that are not finite"
+    low, high = y.clamp(0, 1).aminmax()
+    before = x.max() - x.min()
+    if high - low < CONSTANT_RANGE and before > PICTURE_RANGE:
+        return "one constant colour of the whole picture"
+    return ""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -209,9 +232,10 @@ def run(
     task: str,
     selection: Selection,
     *,
-    overwrite: bool,
     listener: Listener,
     scoring: InPass | None = None,
+    files: FileOptions = FILES_AS_THEY_ARE,
+    ledger: Ledger | None = None,
 ) -> Report:
     """Restore everything; one bad image never stops the rest, Ctrl-C ends the run cleanly."""
     started = time.perf_counter()
@@ -219,9 +243,11 @@ def run(
     interrupted = False
     listener.start(len(selection.items))
     try:
+        for folder in {item.target.parent for item in selection.items if not item.to_stdout}:
+            remove_leftovers(folder)
         for item in selection.items:
             row = _restore_item(
-                engine, item, overwrite=overwrite, listener=listener, scoring=scoring
+                engine, item, listener=listener, scoring=scoring, files=files, ledger=ledger
             )
             rows.append(row)
             listener.finish(row)
@@ -252,7 +278,13 @@ def run(
 
 
 def _restore_item(
-    engine: Engine, item: Item, *, overwrite: bool, listener: Listener, scoring: InPass | None
+    engine: Engine,
+    item: Item,
+    *,
+    listener: Listener,
+    scoring: InPass | None,
+    files: FileOptions,
+    ledger: Ledger | None,
 ) -> Row:
     name, source, target = str(item.source), item.source, item.target
     if item.finished:
@@ -261,11 +293,9 @@ def _restore_item(
     try:
         if item.error:
             raise item.error
-        photo = read_photo(source)
-        _refuse_deep_pictures(source, photo)
-        check_target(target, alpha=photo.alpha is not None)
-        restored, plan = restore_photo(engine, photo, listener.advance)
-        write_photo(restored, target, overwrite=overwrite)
+        data, photo, dtype = read(item, files)
+        restored, plan = restore_photo(engine, photo, listener.advance, dtype=dtype)
+        lost = write(item, restored, files, ledger, source=data)
     except RestoreError as error:
         return Row(
             name=name,
@@ -285,7 +315,7 @@ def _restore_item(
         tile_px=plan.tile_px,
         elapsed_s=time.perf_counter() - started,
         peak_memory_bytes=peak_bytes(engine.device),
-        notes=photo.notes,
+        notes=photo.notes + lost,
     )
     return _scored(row, source, target, scoring) if scoring else row
 
@@ -306,17 +336,13 @@ def _scored(row: Row, source: Path, target: Path, scoring: InPass) -> Row:
     return row.model_copy(update=scores)
 
 
-def _refuse_deep_pictures(source: Path, photo: Photo) -> None:
-    if photo.pixels.dtype != np.uint8:
-        raise InputError(
-            f"Cannot restore {source}: it has 16 bits per channel, and 8 would be left.",
-            hint="Convert it to 8 bits yourself if that is enough.",
-        )
-
-
 def restore_photo(
-    engine: Engine, photo: Photo, on_progress: ImageProgress = lambda share: None
+    engine: Engine,
+    photo: Photo,
+    on_progress: ImageProgress = lambda share: None,
+    *,
+    dtype: DTypeLike | None = None,
 ) -> tuple[Photo, Plan]:
     """Restore the pixels of ``photo``; alpha and metadata are carried."""
-    pixels, plan = engine.restore(photo.pixels, on_progress)
+    pixels, plan = engine.restore(photo.filled(), on_progress, dtype=dtype)
     return photo.with_pixels(pixels), plan
