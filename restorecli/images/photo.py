@@ -75,7 +75,9 @@ class Photo:
             return self.pixels
         from scipy import ndimage
 
-        nearest = ndimage.distance_transform_edt(hidden, False, True)  # indices (2, H, W)
+        nearest = ndimage.distance_transform_edt(
+            hidden, return_distances=False, return_indices=True
+        )  # (2, H, W)
         return self.pixels[tuple(nearest)]
 
     def with_pixels(self, pixels: Pixels) -> Photo:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import stat
 import warnings
 from collections.abc import Iterator
@@ -65,7 +66,7 @@ def identify_data(file: IO[bytes]) -> str | None:
     if brands(head) & HEIC_BRANDS and not brands(head) & AVIF_BRANDS:
         return "HEIF"
     try:
-        with _quiet_pillow(), Image.open(file) as picture:
+        with _quiet_decoders(), Image.open(file) as picture:
             return picture.format
     except Exception:  # hostile bytes make decoders raise almost anything
         return None
@@ -101,7 +102,7 @@ def decode_photo(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Pho
     head = data[:HEAD_BYTES]
     _refuse_foreign(name, head)
     try:
-        with _quiet_pillow():
+        with _quiet_decoders():
             if head.startswith(TIFF_MAGIC):
                 photo, orientation = _tiff(name, data, max_pixels)
             else:
@@ -292,8 +293,10 @@ def _refuse_what_would_be_lost(
 
 
 @contextmanager
-def _quiet_pillow() -> Iterator[None]:
-    """Switch Pillow's own pixel limit off: ours is checked before decoding."""
+def _quiet_decoders() -> Iterator[None]:
+    """Switch Pillow's own pixel limit off: ours is checked before decoding. Nothing is logged."""
+    for name in ("imagecodecs", "tifffile"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     before = Image.MAX_IMAGE_PIXELS
     Image.MAX_IMAGE_PIXELS = None
     try:

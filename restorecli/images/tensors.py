@@ -32,7 +32,8 @@ def to_pixels(x: Tensor, *, gray: bool, dtype: DTypeLike = np.uint8) -> NDArray[
     """
     planes = x[0].float()
     if gray:
-        planes = planes.mean(0, keepdim=True)
+        exactly = planes.double() if np.dtype(dtype).kind == "f" else planes
+        planes = exactly.mean(0, keepdim=True).float()
     planes = planes.clamp(0, 1)
     if np.dtype(dtype).kind == "u":
         planes = planes.mul(WHITE[np.dtype(dtype)]).round()

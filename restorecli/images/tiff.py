@@ -58,6 +58,8 @@ def read_tiff(name: str, data: bytes, *, max_pixels: int) -> tuple[Photo, int]:
     """
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         page = file.pages.first
+        if not page.imagewidth * page.imagelength:
+            raise ValueError("it has no pixels")
         if page.imagewidth * page.imagelength > max_pixels:
             raise too_large(name, page.imagewidth, page.imagelength, max_pixels)
         if len(file.pages) > 1:

@@ -130,7 +130,10 @@ def _options(photo: Photo, kind: str) -> dict[str, Any]:
     if kind == "WEBP":
         options |= {"lossless": carried.lossless, "quality": NEW_LOSSY_QUALITY, "exact": True}
     if kind == "AVIF":
-        options |= {"quality": NEW_LOSSY_QUALITY, "subsampling": carried.avif_subsampling}
+        # Alpha is coded with the same quality, and is to stay as it is.
+        options["quality"] = NEW_LOSSY_QUALITY if photo.alpha is None else 100
+        if not photo.is_gray:
+            options["subsampling"] = carried.avif_subsampling
     if kind == "JPEG":
         options |= dpi | {"extra": carried.jpeg_segments, "comment": carried.jpeg_comment}
         if carried.jpeg_tables:
