@@ -33,7 +33,7 @@ from restorecli.plan import (
     smaller_plan,
 )
 from restorecli.report import Report, Row, Settings
-from restorecli.results import read, write
+from restorecli.results import finished_meanwhile, read, write
 from restorecli.scoring import InPass, protocol_text, versions
 from restorecli.tiling import restore_tiled
 from restorecli.weights import WeightEntry, registry
@@ -293,6 +293,8 @@ def _restore_item(
     try:
         if item.error:
             raise item.error
+        if finished_meanwhile(item, ledger):
+            return Row(name=name, input=name, output=str(target), status="skipped")
         data, photo, dtype = read(item, files)
         restored, plan = restore_photo(engine, photo, listener.advance, dtype=dtype)
         lost = write(item, restored, files, ledger, source=data)

@@ -61,6 +61,18 @@ def _resumed(item: Item, ledger: Ledger) -> Item:
     return replace(item, finished=state == "finished", replaces=state != "free")
 
 
+def finished_meanwhile(item: Item, ledger: Ledger | None) -> bool:
+    """Whether another process has written just this result since the run began."""
+    if ledger is None or item.root is None or item.replaces or not item.target.exists():
+        return False
+    try:
+        if ledger.state(item.source, item.target, item.root) == "foreign":
+            ledger.forget(item.root)
+        return ledger.state(item.source, item.target, item.root) == "finished"
+    except OSError:
+        return False
+
+
 def read(item: Item, files: FileOptions) -> tuple[bytes, Photo, DTypeLike]:
     """Content of the input, the photograph in it, and the type of the result's values.
 
@@ -97,7 +109,11 @@ def write(
             hashes = {"input_sha256": sha256(source), "output_sha256": sha256(data)}
             ledger.record(item.target, item.root, **hashes)
 
-    write_atomically(
-        item.target, data, overwrite=item.replaces, mode=mode, before_publishing=record
-    )
+    try:
+        write_atomically(
+            item.target, data, overwrite=item.replaces, mode=mode, before_publishing=record
+        )
+    except OutputError:
+        if not finished_meanwhile(item, ledger):
+            raise
     return notes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -147,7 +146,6 @@ def task_command(task: str) -> Callable[..., None]:
         tile_px = parse_tile(tile)
         overlap_px = parse_overlap(overlap, tile_px)
 
-        _end_like_ctrl_c_on_sigterm()
         from restorecli import console, scoring
         from restorecli.images import FileOptions
         from restorecli.inputs import Naming, expand, select
@@ -245,8 +243,3 @@ def planned(item: Item) -> dict[str, str]:
         return {"input": str(item.source), "status": "failed", "error": str(item.error)}
     status = "skipped" if item.finished else "replacing" if item.replaces else "planned"
     return {"input": str(item.source), "output": str(item.target), "status": status}
-
-
-def _end_like_ctrl_c_on_sigterm() -> None:
-    """SIGTERM ends a run as Ctrl-C does: no half-written file, and a summary."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
