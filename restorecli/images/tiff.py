@@ -8,6 +8,7 @@ entries with those of the picture.
 from __future__ import annotations
 
 import io
+import math
 import struct
 import zlib
 from typing import Any, Literal
@@ -67,13 +68,15 @@ def read_tiff(name: str, data: bytes, *, max_pixels: int) -> tuple[Photo, int]:
                 f"Cannot restore {name}: it has {len(file.pages)} pages, and only one can be kept.",
                 hint="Split it into one file for each page.",
             )
-        pixels, alpha = _planes(name, page)
+        pixels, alpha = _planes(name, page, len(data))
         carried = _carried(page, data)
         orientation = page.tags.valueof(ORIENTATION_TAG, 1)
     return Photo(pixels=pixels, alpha=alpha, carried=carried), orientation
 
 
-def _planes(name: str, page: tifffile.TiffPage) -> tuple[NDArray[Any], NDArray[Any] | None]:
+def _planes(
+    name: str, page: tifffile.TiffPage, size_bytes: int
+) -> tuple[NDArray[Any], NDArray[Any] | None]:
     """Gray or RGB in the type it is stored in, and straight alpha."""
 
     def refuse(what: str) -> InputError:
@@ -94,6 +97,7 @@ def _planes(name: str, page: tifffile.TiffPage) -> tuple[NDArray[Any], NDArray[A
         raise refuse(f"its values are {page.dtype}")
     if page.dtype in (np.uint8, np.uint16) and page.bitspersample not in {4, 8, 16}:
         raise refuse(f"it has {page.bitspersample} bits per channel")
+    _refuse_missing_data(page, size_bytes)
     values = page.asarray(maxworkers=1)
     if page.planarconfig == 2 and page.samplesperpixel > 1:
         values = np.moveaxis(values, 0, -1)
@@ -117,6 +121,15 @@ def _planes(name: str, page: tifffile.TiffPage) -> tuple[NDArray[Any], NDArray[A
     if photometric == PHOTOMETRIC.MINISWHITE:
         pixels = ~pixels if values.dtype.kind == "u" else 1 - pixels
     return pixels, values[..., channels] if extra else None
+
+
+def _refuse_missing_data(page: tifffile.TiffPage, size_bytes: int) -> None:
+    """Tifffile would fill strips that are not there with zeros."""
+    ends = [at + size for at, size in zip(page.dataoffsets, page.databytecounts, strict=True)]
+    if len(ends) != math.prod(page.chunked) or not all(page.databytecounts):
+        raise ValueError("strips or tiles are missing")
+    if max(ends) > size_bytes:
+        raise ValueError("its data go beyond its end")
 
 
 def _carried(page: tifffile.TiffPage, data: bytes) -> Carried:
