@@ -10,8 +10,13 @@ from restorecli.images import read_photo
 from tests.matrix import ICC
 
 # Linear RGB → XYZ for D65, SMPTE RP 431-2 / EG 432-1 and IEC 61966-2-1; the curve is the same.
-P3 = np.array([[0.486571, 0.265668, 0.198217], [0.228975, 0.691739, 0.079287], [0, 0.045113, 1.043944]])  # fmt: skip
-SRGB = np.array([[0.412391, 0.357584, 0.180481], [0.212639, 0.715169, 0.072192], [0.019331, 0.119195, 0.950532]])  # fmt: skip
+P3 = np.array(
+    [[0.486571, 0.265668, 0.198217], [0.228975, 0.691739, 0.079287], [0, 0.045113, 1.043944]]
+)
+SRGB = np.array(
+    [[0.412391, 0.357584, 0.180481], [0.212639, 0.715169, 0.072192], [0.019331, 0.119195, 0.950532]]
+)
+DETOUR_MAX, DETOUR_MEAN = 9.9, 1.55
 
 
 def linear(values):
@@ -48,6 +53,3 @@ def test_own_encoding_keeps_every_colour_and_a_detour_by_srgb_does_not(
     detour = deltaE_ciede2000(lab(pixels), lab(np.rint(encoded(back) * 255)))
     assert round(float(detour.max()), 1) == DETOUR_MAX
     assert round(float(detour.mean()), 2) == DETOUR_MEAN
-
-
-DETOUR_MAX, DETOUR_MEAN = 9.9, 1.55
