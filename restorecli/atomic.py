@@ -2,34 +2,85 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import platform
+import re
 import secrets
+import stat
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 from restorecli.errors import OutputError
 
+HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+PARTIAL = re.compile(rf"\.restore-{HOST}-(\d+)-[0-9a-f]{{16}}\.partial")
 
-def write_atomically(path: Path, data: bytes, *, overwrite: bool) -> None:
+
+def write_atomically(
+    path: Path,
+    data: bytes,
+    *,
+    overwrite: bool,
+    mode: int = 0o666,
+    before_publishing: Callable[[], None] = lambda: None,
+) -> None:
     """Write ``data`` beside ``path``, flush it to the disk, then give it its name.
+
+    A new file has the permission bits of ``mode`` that the umask allows; one that replaces a file
+    has that file's. A symbolic link stays, and the file that it points to is replaced.
+    ``before_publishing`` is called when the data are safe on the disk, without their name.
 
     Raises ``OutputError`` when ``path`` exists and ``overwrite`` is false, or cannot be written.
     """
-    partial = path.with_name(f".{secrets.token_hex(8)}.partial")
     try:
+        if overwrite and path.is_symlink():
+            path = path.resolve()
         path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".restore-{HOST}-{os.getpid()}-{secrets.token_hex(8)}.partial")
         try:
-            with partial.open("xb") as file:
+            descriptor = os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY | _BINARY, mode)
+            with open(descriptor, "wb") as file:  # noqa: PTH123 (a descriptor, not a path)
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
+            if overwrite and path.exists():
+                partial.chmod(stat.S_IMODE(path.stat().st_mode))
+            before_publishing()
             _publish(partial, path, overwrite=overwrite)
         finally:
             partial.unlink(missing_ok=True)
+        _flush_folder(path.parent)
     except OSError as error:
         raise OutputError(
             f"Cannot write {path}: {error.strerror or error}.",
             hint="Choose another place with -o.",
         ) from error
+
+
+_BINARY = getattr(os, "O_BINARY", 0)  # Windows
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what processes of this machine that ended by force left half-written in ``folder``."""
+    with suppress(OSError):
+        for path in folder.iterdir():
+            found = PARTIAL.fullmatch(path.name)
+            if found and not _is_at_work(int(found[1]), path):
+                path.unlink(missing_ok=True)
+
+
+def _is_at_work(process_id: int, partial: Path) -> bool:
+    """Whether the process that began ``partial`` lives; its number may be another's by now."""
+    try:
+        return psutil.Process(process_id).create_time() <= partial.stat().st_mtime + 1
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.Error:
+        return True
 
 
 def _publish(partial: Path, path: Path, *, overwrite: bool) -> None:
@@ -42,9 +93,19 @@ def _publish(partial: Path, path: Path, *, overwrite: bool) -> None:
     except FileExistsError as error:
         raise _exists_already(path) from error
     except OSError:  # a file system without hard links
-        if path.exists():
+        if os.path.lexists(path):
             raise _exists_already(path) from None
         partial.replace(path)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make the new name as durable as the data; Windows and some file systems cannot."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _exists_already(path: Path) -> OutputError:

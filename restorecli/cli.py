@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Annotated
 
@@ -14,7 +15,7 @@ from restorecli.commands.compare import compare
 from restorecli.commands.doctor import doctor
 from restorecli.commands.metrics import metrics
 from restorecli.commands.tasks import TASK_HELP, task_command
-from restorecli.errors import RestoreError
+from restorecli.errors import EXIT_INTERRUPTED, RestoreError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -51,8 +52,12 @@ app.command("bench")(bench)
 
 def main() -> None:
     """Run the command; failures that a user can act on end with one sentence and their code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends a run as Ctrl-C does
     try:
         app(prog_name="restore")
+    except KeyboardInterrupt:  # before a command began, or after it ended
+        sys.stderr.write("Interrupted.\n")
+        sys.exit(EXIT_INTERRUPTED)
     except RestoreError as error:
         from restorecli import console  # imports rich's tables and bars, which --help does not need
 

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import glob
+import io
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+import sys
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from string import Formatter
 
 from natsort import os_sorted
 
 from restorecli.errors import InputError, OutputError, RestoreError, UsageError
-from restorecli.images import FORMAT_OF_SUFFIX, identify
+from restorecli.images import FORMAT_OF_SUFFIX, HEIC_SUFFIXES, identify, suffix_for
+from restorecli.images.formats import HEAD_BYTES, foreign
+from restorecli.images.reading import identify_data
+from restorecli.manifest import recorded_outputs
+from restorecli.options import STREAM
+
+STDIN = Path("<stdin>")
+PICTURE_SUFFIXES = {*FORMAT_OF_SUFFIX, *HEIC_SUFFIXES}
+BESIDE, IN_FOLDER = "{stem}.{task}{suffix}", "{stem}{suffix}"
+NAME_FIELDS = ("stem", "task", "model", "suffix")
+LONGEST_NAME_BYTES = 255  # on every common file system
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,8 +34,12 @@ class Item:
 
     source: Path
     target: Path
+    root: Path | None = None  # folder whose manifest knows the result
+    data: bytes | None = None  # of a picture that came through standard input
+    to_stdout: bool = False
     error: RestoreError | None = None
     finished: bool = False  # the target is there and is to be kept
+    replaces: bool = False  # the target is there and may be replaced
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,49 +50,145 @@ class Selection:
     ignored: int = 0  # files in folders that are not pictures
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Naming:
+    """How results are named: ``-o``, ``--name``, ``--in-place``."""
+
+    task: str
+    output: str | None = None
+    template: str | None = None
+    model: str = ""
+    in_place: bool = False
+    fields: Mapping[str, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fields", {"task": self.task, "model": self.model})
+        if self.in_place and (self.output or self.template):
+            raise UsageError("--in-place goes with neither -o nor --name.")
+        for _, name, spec, conversion in Formatter().parse(self.template or ""):
+            if name is not None and (name not in NAME_FIELDS or spec or conversion):
+                raise UsageError(
+                    f"--name has an unknown field {{{name}}}.",
+                    hint=f"Known: {', '.join(f'{{{known}}}' for known in NAME_FIELDS)}.",
+                )
+        if self.template is not None:
+            self.name(Path("photo.png"), "PNG", self.template)  # path tricks end here
+
+    @property
+    def folder(self) -> Path | None:
+        """What ``-o`` names, unless it is standard output."""
+        return Path(self.output) if self.output and self.output != STREAM else None
+
+    def name(self, path: Path, kind: str | None, default: str) -> str:
+        """File name of the result of ``path``; ``UsageError`` if it would leave its folder."""
+        values = {"stem": path.stem, "suffix": suffix_for(path.suffix, kind), **self.fields}
+        name = (self.template or default).format_map(values)
+        if name in {"", ".", ".."} or any(c in name for c in "/\\\0"):
+            raise UsageError(
+                f"--name would call a result {name!r}, which is no plain file name.",
+                hint="Choose the folder with -o.",
+            )
+        return name
+
+
+def expand(arguments: Sequence[str]) -> list[Path]:
+    """Patterns, ``@list`` and ``-`` → paths, in the order given.
+
+    A list has one path in each line, relative to the current folder; a list with NUL bytes is
+    divided there instead, so that names may have line breaks (``find -print0``). ``@-`` is a list
+    from standard input. Names in lists are taken as they are.
+    """
+    paths: list[Path] = []
+    for argument in arguments:
+        if argument == STREAM:
+            paths.append(STDIN)
+        elif argument.startswith("@") and not os.path.lexists(argument):
+            paths += _listed(argument[1:])
+        elif glob.has_magic(argument) and not os.path.lexists(argument):
+            # Path.glob takes no absolute patterns.
+            found = os_sorted(glob.glob(argument, recursive=True))  # noqa: PTH207
+            paths += [Path(name) for name in found] or [Path(argument)]
+        else:
+            paths.append(Path(argument))
+    return paths
+
+
+def _listed(name: str) -> list[Path]:
+    try:
+        data = sys.stdin.buffer.read() if name == STREAM else Path(name).read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"Cannot read the list {name}: {error.strerror or error}.",
+            hint=f"For a file that is called @{name} give ./@{name}.",
+        ) from error
+    lines = data.split(b"\0") if b"\0" in data else data.splitlines()
+    return [Path(os.fsdecode(line)) for line in lines if line.strip()]
+
+
 def select(
     inputs: Sequence[Path],
-    task: str,
-    output: Path | None,
+    naming: Naming,
     *,
     recursive: bool,
     overwrite: bool,
     skip_existing: bool,
+    resume: bool = False,
 ) -> Selection:
     """Pair every input with its target and refuse what would lose something.
 
     One file goes beside itself as ``photo.<task>.png``, a folder beside itself as
-    ``photos.<task>/`` with its tree and names; ``output`` names a file (for one input file) or a
+    ``photos.<task>/`` with its tree and names; ``-o`` names a file (for one input file) or a
     folder instead. Raises ``OutputError`` for two inputs with one target, for targets that exist
-    (unless ``overwrite`` or ``skip_existing``) and for targets that are inputs.
+    (unless ``overwrite``, ``skip_existing`` or ``resume``) and for targets that are inputs.
     """
-    if overwrite and skip_existing:
-        raise UsageError("--overwrite and --skip-existing contradict each other.")
+    if overwrite + skip_existing + resume > 1:
+        given = [
+            name
+            for name, on in zip(
+                ("--overwrite", "--skip-existing", "--resume"),
+                (overwrite, skip_existing, resume),
+                strict=True,
+            )
+            if on
+        ]
+        raise UsageError(f"{' and '.join(given)} contradict each other.")
+    output = naming.folder
     names_a_file = output is not None and _names_a_file(output)
-    if output is not None and names_a_file and (len(inputs) != 1 or inputs[0].is_dir()):
+    one_result = naming.output == STREAM or names_a_file
+    if one_result and (len(inputs) != 1 or inputs[0].is_dir()):
         raise UsageError(
-            f"-o {output} names one file, but there may be several results.",
+            f"-o {naming.output} names one file, but there may be several results.",
             hint="Name a folder.",
         )
     items: list[Item] = []
     ignored = 0
+    keeps_manifest = len(inputs) > 1 or resume or naming.in_place or (not names_a_file and output)
     for path in inputs:
-        if path.is_dir():
-            root = output or path.with_name(f"{path.resolve().name}.{task}")
-            found, others = _in_folder(path, root, task, recursive=recursive)
+        if path is STDIN:
+            items.append(_stream(naming))
+        elif path.is_dir():
+            found, others = _in_folder(path, naming, recursive=recursive)
             items += found
             ignored += others
         else:
-            items.append(_single(path, task, output, names_a_file=names_a_file))
-    _refuse_collisions(items)
-    if skip_existing:
-        items = [replace(item, finished=item.target.exists()) for item in items]
-    elif not overwrite:
-        _refuse_existing([item.target for item in items if item.target.exists()])
+            item = _single(path, naming, names_a_file=names_a_file)
+            root = output if output and not names_a_file else item.target.parent
+            items.append(replace(item, root=root if keeps_manifest else None))
+    items = [_checked(item) for item in items]
+    _refuse_collisions(items, in_place=naming.in_place)
+    if naming.in_place:
+        items = [replace(item, replaces=True) for item in items]
+    elif skip_existing:
+        items = [replace(item, finished=_is_there(item)) for item in items]
+    elif overwrite:
+        items = [replace(item, replaces=_is_there(item)) for item in items]
+    elif not resume:
+        refuse_existing([item.target for item in items if _is_there(item)])
     return Selection(items=items, ignored=ignored)
 
 
-def _refuse_existing(targets: Sequence[Path]) -> None:
+def refuse_existing(targets: Sequence[Path]) -> None:
+    """Raise ``OutputError`` if there is anything in ``targets``."""
     if targets:
         more = f" and {len(targets) - 1} more" if len(targets) > 1 else ""
         raise OutputError(
@@ -82,84 +197,159 @@ def _refuse_existing(targets: Sequence[Path]) -> None:
         )
 
 
+def _is_there(item: Item) -> bool:
+    return item.error is None and not item.to_stdout and os.path.lexists(item.target)
+
+
+def _checked(item: Item) -> Item:
+    """A result whose name no file system takes fails before it costs any work."""
+    size_bytes = len(os.fsencode(item.target.name))
+    if item.error or size_bytes <= LONGEST_NAME_BYTES:
+        return item
+    error = OutputError(
+        f"Cannot write {item.target}: the name has {size_bytes} bytes, at most "
+        f"{LONGEST_NAME_BYTES} are possible.",
+        hint="Keep the names with -o FOLDER, or shorten them with --name.",
+    )
+    return replace(item, error=error)
+
+
 def _names_a_file(output: Path) -> bool:
     return output.suffix.lower() in FORMAT_OF_SUFFIX and not output.is_dir()
 
 
-def _single(path: Path, task: str, output: Path | None, *, names_a_file: bool) -> Item:
+def _stream(naming: Naming) -> Item:
+    """The picture on standard input, which goes to ``-o`` or to standard output."""
+    data = sys.stdin.buffer.read()
+    kind = identify_data(io.BytesIO(data))
+    output = naming.folder
+    if naming.in_place or (output is not None and not _names_a_file(output)):
+        raise UsageError(
+            "A picture from standard input has no name for its result.",
+            hint="Give -o FILE, or nothing for standard output.",
+        )
+    target = output or Path(f"<stdout>{suffix_for('', kind)}")
+    return Item(source=STDIN, target=target, data=data, to_stdout=output is None)
+
+
+def _single(path: Path, naming: Naming, *, names_a_file: bool) -> Item:
     """A file that was named: whatever is wrong with it is an error."""
-    beside = path.with_name(f"{path.stem}.{task}{path.suffix}")
-    target = output / path.name if output and not names_a_file else output or beside
+    error: RestoreError | None = None
+    kind = None
     try:
         kind = identify(path)
-        if kind is None and path.stat().st_size:
-            with path.open("rb") as file:
-                start = file.read(12).decode("latin-1")
-            raise InputError(f"Cannot read {path}: not an image (starts with {start!r}).")
         if kind is None:
-            raise InputError(f"Cannot read {path}: the file is empty (0 bytes).")
-    except RestoreError as error:
-        return Item(source=path, target=target, error=error)
-    return Item(source=path, target=target)
+            error = _not_an_image(path)
+    except RestoreError as problem:
+        error = problem
+    if naming.output == STREAM:
+        target = Path(f"<stdout>{suffix_for(path.suffix, kind)}")
+        return Item(source=path, target=target, to_stdout=True, error=error)
+    output = naming.folder
+    if naming.in_place:
+        return _in_place(path, kind, error)
+    if output is None:
+        target = path.with_name(naming.name(path, kind, BESIDE))
+    else:
+        target = output if names_a_file else output / naming.name(path, kind, IN_FOLDER)
+    return Item(source=path, target=target, error=error)
 
 
-def _in_folder(folder: Path, root: Path, task: str, *, recursive: bool) -> tuple[list[Item], int]:
+def _in_place(path: Path, kind: str | None, error: RestoreError | None) -> Item:
+    """A picture that is replaced by its result: the format has to stay what it is."""
+    named = FORMAT_OF_SUFFIX.get(path.suffix.lower())
+    if error is None and named != {"MPO": "JPEG"}.get(kind or "", kind):
+        error = OutputError(
+            f"Cannot restore {path} in place: it is {kind}, which its name does not say "
+            "or which cannot be written.",
+            hint="Choose a new name with -o.",
+        )
+    return Item(source=path, target=path, error=error)
+
+
+def _not_an_image(path: Path) -> InputError:
+    if not path.stat().st_size:
+        return InputError(f"Cannot read {path}: the file is empty (0 bytes).")
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    if kind := foreign(head):
+        return InputError(f"Cannot restore {path}: it is {kind}, not a picture.")
+    start = head[:12].decode("latin-1")
+    return InputError(f"Cannot read {path}: not an image (starts with {start!r}).")
+
+
+def _in_folder(folder: Path, naming: Naming, *, recursive: bool) -> tuple[list[Item], int]:
     """Pictures in ``folder`` by content; other files are counted, broken pictures are items."""
+    beside = folder.with_name(f"{folder.resolve().name}.{naming.task}")
+    root = folder if naming.in_place else naming.folder or beside
+    own = set() if naming.in_place else recorded_outputs(folder)
     items = []
     ignored = 0
-    for path in _files(folder, root, recursive=recursive):
-        if _is_result(path, task):
+    for path in _files(folder, root, recursive=recursive, seen=set()):
+        if path in own or (not naming.in_place and _is_result(path, naming.task)):
             continue
-        target = root / path.relative_to(folder)
+        kind, error = None, None
         try:
             kind = identify(path)
-        except RestoreError as error:
-            items.append(Item(source=path, target=target, error=error))
+        except RestoreError as problem:
+            error = problem
+        if kind is None and error is None:
+            if path.suffix.lower() not in PICTURE_SUFFIXES:
+                ignored += 1
+                continue
+            error = InputError(f"Cannot read {path}: not an image, or damaged at its beginning.")
+        if naming.in_place:
+            items.append(replace(_in_place(path, kind, error), root=root))
             continue
-        if kind is not None:
-            items.append(Item(source=path, target=target))
-        elif path.suffix.lower() in FORMAT_OF_SUFFIX:
-            problem = InputError(f"Cannot read {path}: not an image, or damaged at its beginning.")
-            items.append(Item(source=path, target=target, error=problem))
-        else:
-            ignored += 1
+        name = naming.name(path, kind, IN_FOLDER)
+        target = (root / path.relative_to(folder)).with_name(name)
+        items.append(Item(source=path, target=target, root=root, error=error))
     return items, ignored
 
 
 def _is_result(path: Path, task: str) -> bool:
     """Whether ``path`` is what an earlier run made of a picture beside it."""
     stem, dot, made_by = path.stem.rpartition(".")
-    return bool(dot) and made_by == task and path.with_name(stem + path.suffix).exists()
+    if not dot or made_by != task:
+        return False
+    return any(path.with_name(stem + s).exists() for s in (path.suffix, *HEIC_SUFFIXES))
 
 
-def _files(folder: Path, root: Path, *, recursive: bool) -> Iterator[Path]:
-    """Files of ``folder`` in natural order; hidden ones and the results' folder are left out."""
+def _files(folder: Path, root: Path, *, recursive: bool, seen: set[Path]) -> Iterator[Path]:
+    """Files of ``folder`` in natural order; hidden ones and the results' folder are left out.
+
+    Folders that were ``seen`` are not entered again: links may lead in circles.
+    """
+    seen.add(folder.resolve())
     for path in os_sorted(folder.iterdir()):
         if path.name.startswith("."):
             continue
         if path.is_dir():
-            if recursive and path.resolve() != root.resolve():
-                yield from _files(path, root, recursive=True)
-        else:
+            if recursive and path.resolve() not in {root.resolve(), *seen}:
+                yield from _files(path, root, recursive=True, seen=seen)
+        elif path.is_file() or not path.exists():  # a broken link is told, a pipe is left alone
             yield path
 
 
 def _key(path: Path) -> str:
-    """The same for two names of one file, also where upper and lower case are one."""
-    return os.path.normcase(path.resolve()).casefold()
+    """The same for two names of one file, also where case or composition make no difference."""
+    name = os.path.normcase(path.resolve())
+    return unicodedata.normalize("NFC", name).casefold()
 
 
-def _refuse_collisions(items: Sequence[Item]) -> None:
+def _refuse_collisions(items: Sequence[Item], *, in_place: bool) -> None:
     sources = {_key(item.source): item.source for item in items}
     targets: dict[str, Path] = {}
     for item in items:
+        if item.to_stdout:
+            continue
         key = _key(item.target)
         if key in targets:
             raise OutputError(
                 f"{targets[key]} and {item.source} would both become {item.target}.",
                 hint="Restore them in two runs, with different -o.",
             )
-        if key in sources:
+        if key in sources and not in_place:
             raise OutputError(
                 f"{item.target} is an input and would be replaced by a result.",
                 hint="Choose another place with -o.",

@@ -6,6 +6,8 @@ import re
 
 from restorecli.errors import UsageError
 
+DEFAULT_MAX_PIXELS = 500_000_000  # above this a header is taken for a decompression bomb
+STREAM = "-"  # standard input or output; a file of that name is ./-
 AUTO = -1  # a tile size that follows from the free memory
 MULTIPLE_PX = 8  # tiles must divide by it, as the networks do
 SMALLEST_TILE_PX = 128

@@ -7,18 +7,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike
 from torch import Tensor
 
 from restorecli.allocator import give_back_freed_memory, keep_freed_memory
+from restorecli.atomic import remove_leftovers
 from restorecli.errors import DeviceError, InputError, RestoreError, WeightsError
-from restorecli.images import Photo, check_target, read_photo, write_photo
+from restorecli.images import FileOptions, Photo
+from restorecli.images.photo import WHITE, Pixels
 from restorecli.images.tensors import to_pixels, to_tensor
 from restorecli.inputs import Item, Selection
+from restorecli.manifest import Ledger
 from restorecli.networks.strips import restored_rows
 from restorecli.options import AUTO
 from restorecli.plan import (
@@ -32,11 +35,15 @@ from restorecli.plan import (
     smaller_plan,
 )
 from restorecli.report import Report, Row, Settings
+from restorecli.results import finished_meanwhile, read, write
 from restorecli.scoring import InPass, protocol_text, versions
 from restorecli.tiling import tile_slices, tiled_rows
 from restorecli.weights import WeightEntry, registry
 from restorecli.weights.checkpoint import LoadedModel, load_model
 
+CONSTANT_RANGE = 0.5 / 255  # of [0, 1]: less than this is one value of 8 bits
+PICTURE_RANGE = 16 / 255  # more than this is no empty frame that a network may smooth away
+FILES_AS_THEY_ARE = FileOptions()
 ImageProgress = Callable[[float], None]  # share of one image that was just done
 
 
@@ -58,12 +65,18 @@ class Engine:
         return names[self.precision]
 
     def restore(
-        self, pixels: NDArray[np.uint8], on_progress: ImageProgress = lambda share: None
-    ) -> tuple[NDArray[np.uint8], Plan]:
-        """Restore uint8 RGB (H, W, 3) or gray (H, W) → the same shape, and the plan that was used.
+        self,
+        pixels: Pixels,
+        on_progress: ImageProgress = lambda share: None,
+        *,
+        dtype: DTypeLike | None = None,
+    ) -> tuple[Pixels, Plan]:
+        """Restore RGB (H, W, 3) or gray (H, W) → the same shape, and the plan that was used.
 
-        Out of memory halves an automatic tile until it fits; an explicit one is never changed.
-        Raises ``DeviceError`` when nothing fits, ``RestoreError`` when the output is not finite.
+        Values are uint8, uint16 or float32, and stay so unless ``dtype`` says otherwise; the
+        network sees float32. Out of memory halves an automatic tile until it fits; an explicit one
+        is never changed. Raises ``DeviceError`` when nothing fits, ``RestoreError`` when the output
+        is not finite, or has become one colour.
         """
         if self.model.channels == 1 and pixels.ndim == 3:
             raise InputError(
@@ -81,25 +94,27 @@ class Engine:
             tile=self.tile,
             overlap_px=self.overlap_px,
         )
+        kind = np.dtype(dtype or pixels.dtype)
         try:
-            return self._within_memory(pixels, plan, self.precision, on_progress)
-        except NotFiniteError:
+            return self._within_memory(pixels, kind, plan, self.precision, on_progress)
+        except SpoiledError:
             if self.precision == torch.float32:
                 raise
-        return self._within_memory(pixels, plan, torch.float32, on_progress)
+        return self._within_memory(pixels, kind, plan, torch.float32, on_progress)
 
     def _within_memory(
         self,
-        pixels: NDArray[np.uint8],
+        pixels: Pixels,
+        dtype: np.dtype[Any],
         plan: Plan,
         precision: torch.dtype,
         on_progress: ImageProgress,
-    ) -> tuple[NDArray[np.uint8], Plan]:
+    ) -> tuple[Pixels, Plan]:
         """Run ``plan``; tighten an automatic one when memory runs out."""
         height, width = pixels.shape[:2]
         while True:
             try:
-                return self._run(pixels, plan, precision, on_progress), plan
+                return self._run(pixels, dtype, plan, precision, on_progress), plan
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -119,35 +134,43 @@ class Engine:
 
     def _run(
         self,
-        pixels: NDArray[np.uint8],
+        pixels: Pixels,
+        dtype: np.dtype[Any],
         plan: Plan,
         precision: torch.dtype,
         on_progress: ImageProgress,
-    ) -> NDArray[np.uint8]:
-        """Only a few rows at a time are float: they are read from ``pixels`` and rounded back."""
+    ) -> Pixels:
+        """Only a few rows at a time are float32: they are read from ``pixels`` and rounded back."""
         gray = pixels.ndim == 2
-        restored = np.empty_like(pixels)
+        restored = np.empty(pixels.shape, dtype)
+        low, high = 1.0, 0.0
         for start, rows in self._rows(pixels, plan, precision, on_progress):
             if not bool(torch.isfinite(rows).all()):
-                raise NotFiniteError(
-                    f"{self.model.id} made values that are not finite, so nothing was written.",
-                    hint="Choose another --model, and report the picture.",
-                )
-            restored[start : start + rows.shape[1]] = to_pixels(rows[None], gray=gray)
+                raise self._spoiled("values that are not finite")
+            least, most = rows.clamp(0, 1).aminmax()
+            low, high = min(low, float(least)), max(high, float(most))
+            restored[start : start + rows.shape[1]] = to_pixels(rows[None], gray=gray, dtype=dtype)
+        before = (float(pixels.max()) - float(pixels.min())) / WHITE[pixels.dtype]
+        if high - low < CONSTANT_RANGE and before > PICTURE_RANGE:
+            raise self._spoiled("one constant colour of the whole picture")
         return restored
+
+    def _spoiled(self, what: str) -> SpoiledError:
+        return SpoiledError(
+            f"{self.model.id} made {what}, so nothing was written.",
+            hint="Choose another --model, and report the picture.",
+        )
 
     def _rows(
         self,
-        pixels: NDArray[np.uint8],
+        pixels: Pixels,
         plan: Plan,
         precision: torch.dtype,
         on_progress: ImageProgress,
     ) -> Iterator[tuple[int, Tensor]]:
         """Restored rows from the top: the first one's number, and float (C, r, W)."""
 
-        def strips(
-            part: NDArray[np.uint8], progress: ImageProgress
-        ) -> Iterator[tuple[int, Tensor]]:
+        def strips(part: Pixels, progress: ImageProgress) -> Iterator[tuple[int, Tensor]]:
             return restored_rows(
                 self.model.network,
                 lambda top, bottom: to_tensor(part[top:bottom], self.model.channels)[0],
@@ -171,8 +194,8 @@ class Engine:
         return tiled_rows(tile, size, tile_px=plan.tile_px, overlap_px=plan.overlap_px)
 
 
-class NotFiniteError(RestoreError):
-    """A network gave infinities or values that are no numbers."""
+class SpoiledError(RestoreError):
+    """A network gave what cannot be a picture."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -252,9 +275,10 @@ def run(
     task: str,
     selection: Selection,
     *,
-    overwrite: bool,
     listener: Listener,
     scoring: InPass | None = None,
+    files: FileOptions = FILES_AS_THEY_ARE,
+    ledger: Ledger | None = None,
 ) -> Report:
     """Restore everything; one bad image never stops the rest, Ctrl-C ends the run cleanly."""
     started = time.perf_counter()
@@ -262,9 +286,11 @@ def run(
     interrupted = False
     listener.start(len(selection.items))
     try:
+        for folder in {item.target.parent for item in selection.items if not item.to_stdout}:
+            remove_leftovers(folder)
         for item in selection.items:
             row = _restore_item(
-                engine, item, overwrite=overwrite, listener=listener, scoring=scoring
+                engine, item, listener=listener, scoring=scoring, files=files, ledger=ledger
             )
             rows.append(row)
             listener.finish(row)
@@ -295,7 +321,13 @@ def run(
 
 
 def _restore_item(
-    engine: Engine, item: Item, *, overwrite: bool, listener: Listener, scoring: InPass | None
+    engine: Engine,
+    item: Item,
+    *,
+    listener: Listener,
+    scoring: InPass | None,
+    files: FileOptions,
+    ledger: Ledger | None,
 ) -> Row:
     name, source, target = str(item.source), item.source, item.target
     if item.finished:
@@ -304,11 +336,11 @@ def _restore_item(
     try:
         if item.error:
             raise item.error
-        photo = read_photo(source)
-        _refuse_deep_pictures(source, photo)
-        check_target(target, alpha=photo.alpha is not None)
-        restored, plan = restore_photo(engine, photo, listener.advance)
-        write_photo(restored, target, overwrite=overwrite)
+        if finished_meanwhile(item, ledger):
+            return Row(name=name, input=name, output=str(target), status="skipped")
+        data, photo, dtype = read(item, files)
+        restored, plan = restore_photo(engine, photo, listener.advance, dtype=dtype)
+        lost = write(item, restored, files, ledger, source=data)
     except RestoreError as error:
         return Row(
             name=name,
@@ -330,7 +362,7 @@ def _restore_item(
         elapsed_s=time.perf_counter() - started,
         predicted_memory_bytes=plan.predicted_bytes,
         peak_memory_bytes=peak_bytes(engine.device),
-        notes=photo.notes,
+        notes=photo.notes + lost,
     )
     return _scored(row, source, target, scoring) if scoring else row
 
@@ -351,17 +383,13 @@ def _scored(row: Row, source: Path, target: Path, scoring: InPass) -> Row:
     return row.model_copy(update=scores)
 
 
-def _refuse_deep_pictures(source: Path, photo: Photo) -> None:
-    if photo.pixels.dtype != np.uint8:
-        raise InputError(
-            f"Cannot restore {source}: it has 16 bits per channel, and 8 would be left.",
-            hint="Convert it to 8 bits yourself if that is enough.",
-        )
-
-
 def restore_photo(
-    engine: Engine, photo: Photo, on_progress: ImageProgress = lambda share: None
+    engine: Engine,
+    photo: Photo,
+    on_progress: ImageProgress = lambda share: None,
+    *,
+    dtype: DTypeLike | None = None,
 ) -> tuple[Photo, Plan]:
     """Restore the pixels of ``photo``; alpha and metadata are carried."""
-    pixels, plan = engine.restore(photo.pixels, on_progress)
+    pixels, plan = engine.restore(photo.filled(), on_progress, dtype=dtype)
     return photo.with_pixels(pixels), plan

@@ -315,6 +315,8 @@ def read_pixels(path: Path) -> NDArray[Any]:
         InputError: the file cannot be read as a picture.
     """
     photo = read_photo(path)
+    if photo.pixels.dtype == np.float32:
+        photo = photo.in_depth(np.uint16)
     pixels, alpha = photo.pixels, photo.alpha
     if alpha is None:
         return pixels

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -105,3 +107,16 @@ def photo_file(tmp_path, picture):
 def pixels_of(path):
     with Image.open(path) as opened:
         return np.asarray(opened)
+
+
+def run_command(*arguments, cwd, **options):
+    """The real command as a process of its own, from this working tree."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+        "OMP_NUM_THREADS": "1",
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "restorecli", *map(str, arguments)],
+        cwd=cwd, capture_output=True, text=True, env=environment, timeout=600, **options,
+    )  # fmt: skip

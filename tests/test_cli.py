@@ -18,12 +18,15 @@ from PIL import Image
 from restorecli import __version__, plan
 from restorecli import restore as engines
 from restorecli.errors import DeviceError, InputError, OutputError, UsageError, WeightsError
+from restorecli.manifest import LOCK, MANIFEST
 from restorecli.networks import NETWORKS
 from tests.conftest import TINY, pixels_of, save_weights
 
 
 def files_in(folder):
-    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+    """All but the manifest and its lock."""
+    found = (p for p in folder.rglob("*") if p.is_file() and p.name not in {MANIFEST, LOCK})
+    return sorted(str(p.relative_to(folder)) for p in found)
 
 
 def test_the_bundled_network_restores_a_photograph_beside_itself(cli, photo_file):

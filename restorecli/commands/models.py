@@ -177,8 +177,8 @@ def get(entry: WeightEntry, *, offline: bool) -> WeightEntry:
         return download(entry, offline=offline, on_progress=display.advance)
 
 
-def chosen(task: str, model: str | None, quality: str | None, *, offline: bool) -> str | None:
-    """The id for ``--model`` and ``--quality``, installed; ``None`` leaves it to the task."""
+def chosen(task: str, model: str | None, quality: str | None) -> str | None:
+    """The id that ``--model`` and ``--quality`` mean; ``None`` leaves it to the task."""
     from restorecli.errors import UsageError
     from restorecli.weights import registry
 
@@ -186,13 +186,16 @@ def chosen(task: str, model: str | None, quality: str | None, *, offline: bool) 
         raise UsageError(f"--quality {quality!r} is neither fast nor best.")
     if quality and model:
         raise UsageError("--quality and --model contradict each other.", hint="Give one of them.")
-    if model is None and quality != "best":
-        return None
-    known = registry()
-    entry = known.best(task) if model is None else known[model]
+    return registry().best(task).id if quality == "best" else model
+
+
+def fetch(task: str, model: str, *, offline: bool) -> None:
+    """Download ``model`` if it can be had and is not here yet."""
+    from restorecli.weights import registry
+
+    entry = registry()[model]
     if task in entry.tasks and entry.url:
         get(entry, offline=offline)
-    return entry.id
 
 
 @app.command("import")

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-import signal
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from restorecli.commands import models
-from restorecli.options import DEFAULT_OVERLAP_PX, parse_memory, parse_overlap, parse_tile
+from restorecli.errors import EXIT_OK, EXIT_SOME_FAILED, UsageError, WeightsError
+from restorecli.options import (
+    DEFAULT_MAX_PIXELS,
+    DEFAULT_OVERLAP_PX,
+    STREAM,
+    parse_memory,
+    parse_overlap,
+    parse_tile,
+)
+
+if TYPE_CHECKING:
+    from restorecli.inputs import Item
 
 PROTOCOL_OF_TASK = {
     "derain": "rain",
@@ -31,10 +42,33 @@ TASK_HELP = {
     "defocus": "Sharpen photographs that are out of focus.",
 }
 
-Inputs = Annotated[list[Path], typer.Argument(help="Pictures or folders of pictures.")]
+Inputs = Annotated[
+    list[str],
+    typer.Argument(help="Pictures, folders, patterns, @list of names, or - for standard input."),
+]
 Output = Annotated[
-    Path | None,
-    typer.Option("-o", "--output", help="File (for one picture) or folder for the results."),
+    str | None,
+    typer.Option("-o", "--output", help="File (for one picture), folder, or - for stdout."),
+]
+Name = Annotated[
+    str | None,
+    typer.Option("--name", help="Names of results, from {stem} {task} {model} {suffix}."),
+]
+InPlace = Annotated[
+    bool, typer.Option("--in-place", help="Replace each picture by its result, once verified.")
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on: skip what the results' manifest calls finished.")
+]
+Bits = Annotated[
+    Literal["source", "8", "16"], typer.Option("--bits", help="Of the results' channels.")
+]
+Metadata = Annotated[
+    Literal["keep", "safe", "none"],
+    typer.Option("--metadata", help="safe: without place, owner, serial numbers. none: no EXIF."),
+]
+MaxPixels = Annotated[
+    int, typer.Option("--max-pixels", min=1, help="Refuse files that promise more.")
 ]
 Recursive = Annotated[
     bool, typer.Option("-r", "--recursive", help="Also pictures in folders of folders.")
@@ -104,6 +138,12 @@ def task_command(task: str) -> Callable[..., None]:
         recursive: Recursive = False,
         overwrite: Overwrite = False,
         skip_existing: SkipExisting = False,
+        resume: Resume = False,
+        in_place: InPlace = False,
+        name: Name = None,
+        bits: Bits = "source",
+        metadata: Metadata = "keep",
+        max_pixels: MaxPixels = DEFAULT_MAX_PIXELS,
         dry_run: DryRun = False,
         model: Model = None,
         weights: Weights = None,
@@ -126,38 +166,58 @@ def task_command(task: str) -> Callable[..., None]:
         max_bytes = parse_memory(max_memory)
 
         from restorecli import console, scoring
-        from restorecli.inputs import select
+        from restorecli.images import FileOptions
+        from restorecli.inputs import Naming, expand, select
+        from restorecli.manifest import Job, Ledger
         from restorecli.metrics import find_protocol
         from restorecli.report import check_destination, write
+        from restorecli.results import resumed
 
         for path in reports or []:
             check_destination(path, overwrite=overwrite)
         chosen = find_protocol(protocol or PROTOCOL_OF_TASK[task])
 
+        if weights is None:
+            model = models.chosen(task, model, quality)
+        label, model_sha256 = identity(task, model, weights)
+        naming = Naming(task=task, output=output, template=name, model=label, in_place=in_place)
+        paths = expand(inputs)
+        if naming.output == STREAM and (as_json or ref):
+            raise UsageError(
+                "-o - writes the picture to stdout; it goes with neither --json nor --ref."
+            )
+        if in_place and ref:
+            raise UsageError("--ref needs the input after the result is written: not --in-place.")
         selection = select(
-            inputs,
-            task,
-            output,
+            paths,
+            naming,
             recursive=recursive,
             overwrite=overwrite,
             skip_existing=skip_existing,
+            resume=resume,
         )
-        scores = scoring.in_pass(inputs, ref, chosen, allow_missing=allow_missing) if ref else None
+        options = {
+            "task": task,
+            "precision": precision,
+            "tile": tile,
+            "overlap": str(overlap),
+            "max_memory": str(max_bytes),
+            "bits": bits,
+            "metadata": metadata,
+        }
+        ledger = Ledger(job=Job(model_sha256=model_sha256, options=options))
+        if resume:
+            selection = resumed(selection, ledger)
+        scores = scoring.in_pass(paths, ref, chosen, allow_missing=allow_missing) if ref else None
         if dry_run:
-            planned = [
-                (str(item.source), str(item.target))
-                for item in selection.items
-                if not (item.error or item.finished)
-            ]
-            console.show_plan(planned, as_json=as_json)
-            return
+            console.show_plan([planned(item) for item in selection.items], as_json=as_json)
+            raise typer.Exit(EXIT_SOME_FAILED if any(i.error for i in selection.items) else EXIT_OK)
 
-        if weights is None:
-            model = models.chosen(task, model, quality, offline=offline)
+        if model and weights is None:
+            models.fetch(task, model, offline=offline)
 
         from restorecli import restore as engines  # imports torch
 
-        _end_like_ctrl_c_on_sigterm()
         engine = engines.prepare(
             task,
             model_id=model,
@@ -173,9 +233,10 @@ def task_command(task: str) -> Callable[..., None]:
                 engine,
                 task,
                 selection,
-                overwrite=overwrite,
                 listener=display,
                 scoring=scores,
+                files=FileOptions(bits=bits, metadata=metadata, max_pixels=max_pixels),
+                ledger=ledger,
             )
         console.show_summary(report, as_json=as_json, quiet=quiet)
         for path in reports or []:
@@ -186,6 +247,25 @@ def task_command(task: str) -> Callable[..., None]:
     return command
 
 
-def _end_like_ctrl_c_on_sigterm() -> None:
-    """SIGTERM ends a run as Ctrl-C does: no half-written file, and a summary."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+def identity(task: str, model: str | None, weights: Path | None) -> tuple[str, str]:
+    """Name and sha256 of the network that will run; empty where loading it will fail."""
+    from restorecli.weights import registry
+
+    if weights is not None:
+        try:
+            return weights.stem, hashlib.sha256(weights.read_bytes()).hexdigest()
+        except OSError:
+            return weights.stem, ""
+    try:
+        entry = registry()[model] if model else registry().default(task)
+    except WeightsError:
+        return "", ""
+    return entry.id, entry.sha256 or ""
+
+
+def planned(item: Item) -> dict[str, str]:
+    """One line of ``--dry-run``."""
+    if item.error:
+        return {"input": str(item.source), "status": "failed", "error": str(item.error)}
+    status = "skipped" if item.finished else "replacing" if item.replaces else "planned"
+    return {"input": str(item.source), "output": str(item.target), "status": status}

@@ -159,13 +159,19 @@ class TransferDisplay:
         self.progress.update(self.bar, advance=size_bytes, total=total_bytes)
 
 
-def show_plan(pairs: Sequence[tuple[str, str]], *, as_json: bool) -> None:
-    """What a run would do: each input and its result."""
-    for source, target in pairs:
+def show_plan(lines: Sequence[Mapping[str, str]], *, as_json: bool) -> None:
+    """What a run would do: each input and its result, or why there will be none."""
+    console = words()
+    for line in lines:
         if as_json:
-            show_json({"input": source, "output": target, "status": "planned"})
+            show_json(line)
+        elif line["status"] == "failed":
+            console.print(f"would fail  {_safe(line['input'])}: {_safe(line['error'])}")
+        elif line["status"] == "skipped":
+            console.print(f"would keep {_safe(line['output'])}")
         else:
-            words().print(f"would write {_safe(target)} from {_safe(source)}")
+            verb = "replace" if line["status"] == "replacing" else "write"
+            console.print(f"would {verb} {_safe(line['output'])} from {_safe(line['input'])}")
 
 
 def show_summary(report: Report, *, as_json: bool, quiet: bool) -> None:

@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
-from restorecli.images.files import (
-    FORMAT_OF_SUFFIX,
+from restorecli.images.formats import FORMAT_OF_SUFFIX, HEIC_SUFFIXES, suffix_for
+from restorecli.images.metadata import Keep
+from restorecli.images.photo import Carried, Photo
+from restorecli.images.reading import MAX_PIXELS, decode_photo, identify, read_file, read_photo
+from restorecli.images.writing import (
+    Bits,
+    FileOptions,
     check_target,
-    identify,
-    read_photo,
+    encode_photo,
+    lost_in,
+    verify,
     write_photo,
 )
-from restorecli.images.photo import Carried, Photo
 
 __all__ = [
     "FORMAT_OF_SUFFIX",
+    "HEIC_SUFFIXES",
+    "MAX_PIXELS",
+    "Bits",
     "Carried",
+    "FileOptions",
+    "Keep",
     "Photo",
     "check_target",
+    "decode_photo",
+    "encode_photo",
     "identify",
+    "lost_in",
+    "read_file",
     "read_photo",
+    "suffix_for",
+    "verify",
     "write_photo",
 ]

@@ -1,0 +1,142 @@
+"""What was made of what, in a hidden file of the results' folder: the base of ``--resume``.
+
+Each line of ``.restore.jsonl`` is one result: hash of the input, hash of the model, options, hash
+of the output. It is written, and flushed to the disk, *before* the result gets its name. So a file
+under its name is ours exactly if its hash is recorded, and whatever ends a run, nothing half-done
+can be taken for finished.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock
+
+from restorecli.errors import OutputError
+
+MANIFEST, LOCK = ".restore.jsonl", ".restore.lock"
+LOCK_TIMEOUT_S = 60
+State = Literal["free", "finished", "outdated", "foreign"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What, apart from the input, decides the bytes of a result."""
+
+    model_sha256: str
+    options: Mapping[str, str]
+
+
+@dataclass(slots=True, kw_only=True)
+class Ledger:
+    """The manifests of a run; several processes may append to one of them."""
+
+    job: Job
+    _known: dict[Path, dict[str, list[dict[str, Any]]]] = field(default_factory=dict)
+
+    def state(self, source: Path, target: Path, root: Path) -> State:
+        """What ``target`` is: not there, this result, a result of ours by other means, or foreign.
+
+        Raises ``OSError`` when a file cannot be read.
+        """
+        if not os.path.lexists(target):
+            return "free"
+        name = _name(target, root)
+        if root not in self._known:
+            self._known[root] = read_manifest(root)
+        digest = sha256(target.read_bytes())
+        ours = [r for r in self._known[root].get(name, []) if r["output_sha256"] == digest]
+        if not ours:
+            return "foreign"
+        same_job = [r for r in ours if self._is_this_job(r)]
+        if source == target:  # in place: the input is gone
+            return "finished" if same_job else "outdated"
+        input_sha256 = sha256(source.read_bytes())
+        if any(r["input_sha256"] == input_sha256 for r in same_job):
+            return "finished"
+        return "outdated"
+
+    def _is_this_job(self, record: Mapping[str, Any]) -> bool:
+        return bool(
+            record.get("model_sha256") == self.job.model_sha256
+            and record.get("options") == self.job.options
+        )
+
+    def forget(self, root: Path) -> None:
+        """Read the manifest of ``root`` again: another process may have added to it."""
+        self._known.pop(root, None)
+
+    def record(self, target: Path, root: Path, *, input_sha256: str, output_sha256: str) -> None:
+        """Append one result to the manifest and flush it; raises ``OSError`` or ``OutputError``."""
+        line = json.dumps(
+            {
+                "output": _name(target, root),
+                "input_sha256": input_sha256,
+                "model_sha256": self.job.model_sha256,
+                "options": dict(self.job.options),
+                "output_sha256": output_sha256,
+            }
+        )
+        try:
+            with FileLock(root / LOCK, timeout=LOCK_TIMEOUT_S):
+                _append(root / MANIFEST, line)
+        except TimeoutError as error:
+            raise OutputError(
+                f"Another process has held {root / LOCK} for {LOCK_TIMEOUT_S} s.",
+                hint="End it, or choose another -o.",
+            ) from error
+
+
+def read_manifest(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """Records by the name of the output; lines that are damaged or cut off count for nothing."""
+    try:
+        lines = (folder / MANIFEST).read_bytes().splitlines()
+    except OSError:
+        return {}
+    records: dict[str, list[dict[str, Any]]] = {}
+    for line in lines:
+        try:
+            record = json.loads(line)
+            known = {key: record[key] for key in ("output", "input_sha256", "output_sha256")}
+        except (ValueError, TypeError, KeyError):
+            continue
+        if all(isinstance(value, str) for value in known.values()):
+            records.setdefault(known["output"], []).append(record)
+    return records
+
+
+def recorded_outputs(folder: Path) -> set[Path]:
+    """Files in ``folder`` that are results of earlier runs."""
+    return {folder / name for name in read_manifest(folder)}
+
+
+def sha256(data: bytes) -> str:
+    """Hash as hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def _name(target: Path, root: Path) -> str:
+    return Path(os.path.relpath(target, root)).as_posix()
+
+
+def _append(path: Path, line: str) -> None:
+    """Add ``line`` whole or not at all, on a line of its own even after a torn one."""
+    with path.open("a+b") as file:
+        size_bytes = file.seek(0, os.SEEK_END)
+        torn = False
+        if size_bytes:
+            file.seek(-1, os.SEEK_END)
+            torn = file.read(1) != b"\n"
+        try:
+            file.write(b"\n" * torn + line.encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(size_bytes)
+            raise
