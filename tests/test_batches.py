@@ -295,11 +295,11 @@ def test_colour_under_full_transparency_does_not_leak(picture):
 def test_output_of_one_colour_fails_that_file(derain, photo_file, monkeypatch):
     precisions = []
 
-    def black(network, x, *, dtype, **options):
+    def black(network, read, size, *, dtype, **options):
         precisions.append(dtype)
-        return torch.zeros_like(x)
+        yield 0, torch.zeros_like(read(0, size[0]))
 
-    monkeypatch.setattr(engines, "restore_by_strips", black)
+    monkeypatch.setattr(engines, "restored_rows", black)
     photo_file("a.png", 16, 16)
     outcome = derain("a.png", "--precision", "bf16")
     assert outcome.exit_code == 1

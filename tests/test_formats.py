@@ -116,6 +116,8 @@ def test_imagemagick_sees_the_same_upright_picture(restored):
     for case in chosen:
         if not case.lossless or (case.suffix != "tif" and case.orientation > 1):
             continue  # this ImageMagick turns pictures by TIFF's tag, but not by a PNG's EXIF
+        if (case.suffix, case.kind) == ("tif", "palette"):
+            continue  # its 16-bit colours are v·256 here, of which ImageMagick makes v − 1
         source = _rgba(before / case.name, case.bits)
         if source is not None:  # a format that it was not built with
             assert source == _rgba(after / case.name, case.bits), case

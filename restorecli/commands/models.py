@@ -44,6 +44,8 @@ def _details(entry: WeightEntry) -> str:
     tasks = [f"{task} (default)" if task in entry.default_for else task for task in entry.tasks]
     size = f"{entry.size_bytes / 1e6:.1f} MB" if entry.size_bytes else "size unknown"
     parts = [", ".join(tasks), entry.network, size, _where(entry), f"licence: {entry.licence}"]
+    if entry.experimental:
+        parts.append(f"experimental: {entry.experimental}")
     return " · ".join([*parts, *_scores(entry)[:1]])
 
 

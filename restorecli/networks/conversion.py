@@ -77,7 +77,10 @@ def reduced(
 def refit(
     teacher: Restormer, student: GLMHARestormer, rows: Rows, pictures: Iterable[Tensor]
 ) -> None:
-    """Fit the output projections of ``student`` where it has fewer rows than ``teacher``."""
+    """Fit the output projections of ``student`` where it has fewer rows than ``teacher``.
+
+    ``pictures`` are degraded ones, (1, C, H, W) in [0, 1].
+    """
     pairs = [pair for pair in _pairs(teacher, student) if pair.kept < pair.width]
     fits = {pair.name: Fit(pair, rows[pair.name]) for pair in pairs}
     if pairs:
@@ -213,7 +216,7 @@ def _watch(
     pictures: Iterable[Tensor],
     sums: dict[str, Any],
 ) -> None:
-    """Let ``teacher`` restore ``pictures``; every block in ``pairs`` adds to its sums."""
+    """Let ``teacher`` restore ``pictures`` (1, C, H, W); every block in ``pairs`` adds up."""
 
     def hook_for(name: str) -> Callable[..., None]:
         def hook(attention: ChannelAttention, inputs: tuple[Tensor], out: Tensor) -> None:

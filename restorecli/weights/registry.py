@@ -76,6 +76,7 @@ class WeightEntry(Strict):
     published: tuple[Score, ...] = ()
     measured: tuple[MeasuredScore, ...] = ()
     note: str = ""
+    experimental: str = ""  # why it is not good enough yet; empty: it is
 
     @check(mode="after")
     def _is_possible(self) -> WeightEntry:
