@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from restorecli import cli as command_line
@@ -25,6 +26,15 @@ from tests.conftest import run_command
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="faults are tried by forking")
 NOBODY = 65_534
 LONG = pytest.mark.long
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """A fork has no worker threads of OpenMP and would wait for them for ever."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture
