@@ -484,3 +484,9 @@ def test_an_interruption_ends_with_130_a_summary_and_no_half_file(
     assert files_in(out) == sorted(p.name for p in done)
     for path in done:
         assert pixels_of(path).shape == (256, 256, 3)
+
+
+def test_a_file_and_a_quality_contradict_each_other(cli, photo_file, identity_weights):
+    outcome = cli("derain", photo_file(), "--weights", identity_weights, "--quality", "best")
+    assert outcome.exit_code == UsageError.exit_code
+    assert "--quality and --weights" in outcome.stderr

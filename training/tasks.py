@@ -40,24 +40,23 @@ class Task:
     pair_share: float = 0.0  # share of samples from real pairs, where such are given
 
 
+def blur_task(degrade: Degrade) -> Task:
+    """What the tasks against blur have in common."""
+    return Task(
+        degradation=lambda: degrade,
+        network="glmha_restormer",
+        options=COMPACT_GLMHA,
+        clean_share=0.08,
+        margin_px=MARGIN_PX,
+    )
+
+
 TASKS: dict[str, Task] = {
     "derain": Task(degradation=Rain, clean_share=0.06),
     "desnow": Task(degradation=Snow, clean_share=0.05),
     "dehaze": Task(degradation=lambda: haze, phases=WIDE_VIEW, clean_share=0.03),
     "denoise": Task(degradation=lambda: blind_noise),
     "lowlight": Task(degradation=lambda: darkness, phases=WIDE_VIEW, pair_share=0.75),
-    "deblur": Task(
-        degradation=lambda: motion_blur,
-        network="glmha_restormer",
-        options=COMPACT_GLMHA,
-        clean_share=0.08,
-        margin_px=MARGIN_PX,
-    ),
-    "defocus": Task(
-        degradation=lambda: defocus_blur,
-        network="glmha_restormer",
-        options=COMPACT_GLMHA,
-        clean_share=0.08,
-        margin_px=MARGIN_PX,
-    ),
+    "deblur": blur_task(motion_blur),
+    "defocus": blur_task(defocus_blur),
 }

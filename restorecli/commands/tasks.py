@@ -177,8 +177,11 @@ def task_command(task: str) -> Callable[..., None]:
             check_destination(path, overwrite=overwrite)
         chosen = find_protocol(protocol or PROTOCOL_OF_TASK[task])
 
-        if weights is None:
-            model = models.chosen(task, model, quality)
+        if weights and quality:
+            raise UsageError(
+                "--quality and --weights contradict each other.", hint="Give one of them."
+            )
+        model = models.chosen(task, model, quality)
         label, model_sha256 = identity(task, model, weights)
         naming = Naming(task=task, output=output, template=name, model=label, in_place=in_place)
         paths = expand(inputs)

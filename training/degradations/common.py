@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +32,27 @@ def jpeg(picture: Image, quality: int, rng: np.random.Generator) -> Image:
     decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
     assert decoded is not None  # it was encoded a line above
     return decoded[top:, left:, ::-1].astype(np.float32) / np.float32(255)
+
+
+def scattered(
+    stamp: Plane,
+    count: float,
+    shape: tuple[int, int],
+    strengths: Callable[[int], NDArray[np.float64]],
+    rng: np.random.Generator,
+) -> Plane:
+    """``stamp`` at random places of a plane (H, W), also half outside it, summed where they meet.
+
+    ``count`` is the mean number for a pixel; ``strengths`` draws one factor for each.
+    """
+    reach = stamp.shape[0] // 2
+    field = (shape[0] + 2 * reach, shape[1] + 2 * reach)
+    number = rng.poisson(count * field[0] * field[1])
+    points = np.zeros(field, np.float32)
+    rows, columns = rng.integers(0, field[0], number), rng.integers(0, field[1], number)
+    points[rows, columns] = strengths(number)
+    drawn = cv2.filter2D(points, -1, stamp, borderType=cv2.BORDER_CONSTANT)
+    return drawn[reach : reach + shape[0], reach : reach + shape[1]].astype(np.float32, copy=False)
 
 
 def smooth_field(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from training.degradations.common import Image, Plane
+from training.degradations.common import Image, Plane, scattered
 
 MAPS, MAP_PX = 480, 400
 HEAVY_SHARE = 0.25  # downpours, as in Rain100H
@@ -111,15 +111,13 @@ def render(layer: Streaks, shape: tuple[int, int], rng: np.random.Generator) -> 
     total = np.zeros(shape, np.float32)
     variants = 3
     for _ in range(variants):
-        stamp = streak(layer, rng)
-        reach = stamp.shape[0] // 2
-        field = (shape[0] + 2 * reach, shape[1] + 2 * reach)
-        count = rng.poisson(layer.per_pixel * field[0] * field[1] / variants)
-        drops = np.zeros(field, np.float32)
-        rows, columns = rng.integers(0, field[0], count), rng.integers(0, field[1], count)
-        drops[rows, columns] = rng.gamma(2.5, 0.4, count)  # mean 1, few bright ones
-        drawn = cv2.filter2D(drops, -1, stamp, borderType=cv2.BORDER_CONSTANT)
-        total += drawn[reach : reach + shape[0], reach : reach + shape[1]]
+        total += scattered(
+            streak(layer, rng),
+            layer.per_pixel / variants,
+            shape,
+            lambda number: rng.gamma(2.5, 0.4, number),  # mean 1, few bright ones
+            rng,
+        )
     return layer.strength * total
 
 

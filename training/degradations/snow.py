@@ -11,10 +11,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
-from training.degradations.common import Image, Plane, smooth_field
+from training.degradations.common import Image, Plane, scattered, smooth_field
 
 MAPS, MAP_PX = 320, 400
 
@@ -107,15 +106,14 @@ def render(layer: Flakes, shape: tuple[int, int], rng: np.random.Generator) -> P
     total = np.zeros(shape, np.float32)
     variants = 4
     for _ in range(variants):
-        stamp = flake(layer, rng)
-        reach = stamp.shape[0] // 2
-        field = (shape[0] + 2 * reach, shape[1] + 2 * reach)
-        count = rng.poisson(layer.per_pixel * field[0] * field[1] / variants)
-        at = np.zeros(field, np.float32)
-        rows, columns = rng.integers(0, field[0], count), rng.integers(0, field[1], count)
-        at[rows, columns] = rng.uniform(0.4, 1, count)
-        drawn = cv2.filter2D(at, -1, stamp, borderType=cv2.BORDER_CONSTANT)
-        total = np.maximum(total, drawn[reach : reach + shape[0], reach : reach + shape[1]])
+        drawn = scattered(
+            flake(layer, rng),
+            layer.per_pixel / variants,
+            shape,
+            lambda number: rng.uniform(0.4, 1, number),
+            rng,
+        )
+        total = np.maximum(total, drawn)
     return np.minimum(layer.opacity * total, 1)
 
 
