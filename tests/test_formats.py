@@ -6,12 +6,17 @@ install libimage-exiftool-perl imagemagick``): a mistake made twice by our own r
 
 from __future__ import annotations
 
+import io
+import itertools
 import json
 import shutil
+import struct
 import subprocess
 
 import numpy as np
 import pytest
+from PIL import Image, ImageCms
+from skimage import color
 
 from restorecli.images import read_photo
 from tests import matrix
@@ -136,3 +141,105 @@ def test_the_page_of_formats_is_up_to_date(tmp_path):
     chosen = matrix.cases(every=True)
     results = matrix.restore_all(chosen, tmp_path)
     assert matrix.PAGE.read_text(encoding="utf-8") == matrix.page(chosen, tmp_path / "in", results)
+
+
+# Printing inks as Lab under D50, and paper for none: cyan, magenta, yellow, black and their sums.
+INKS = {
+    (0, 0, 0, 0): (100, 0, 0),
+    (1, 0, 0, 0): (58, -30, -45),
+    (0, 1, 0, 0): (50, 70, -5),
+    (0, 0, 1, 0): (91, -5, 85),
+    (1, 1, 0, 0): (28, 18, -43),
+    (1, 0, 1, 0): (54, -60, 30),
+    (0, 1, 1, 0): (50, 65, 45),
+    (1, 1, 1, 0): (20, 0, 0),
+}
+
+
+def cmyk_profile():
+    """An ICC profile (version 2, one ``lut8``) of inks that mix linearly; black takes all light."""
+    corners = []
+    for inks in itertools.product((0, 1), repeat=4):
+        lightness, a, b = (0, 0, 0) if inks[3] else INKS[inks]
+        corners += [round(lightness * 2.55), a + 128, b + 128]
+    line = bytes(range(256))
+    table = struct.pack(">4s4xBBBx", b"mft1", 4, 3, 2)
+    table += struct.pack(">9i", *(65_536 * (i % 4 == 0) for i in range(9)))
+    table += line * 4 + bytes(corners) + line * 3
+    text = struct.pack(">4s4xI", b"desc", 5) + b"inks\0" + bytes(78)
+    white = struct.pack(">4s4x3i", b"XYZ ", 63_190, 65_536, 54_061)
+    tags, body, at = b"", b"", 128 + 4 + 3 * 12
+    for name, value in ((b"desc", text), (b"wtpt", white), (b"A2B0", table)):
+        tags += struct.pack(">4sII", name, at + len(body), len(value))
+        body += value + bytes(-len(value) % 4)
+    size = at + len(body)
+    header = struct.pack(">I4xI4s4s4s", size, 0x02400000, b"prtr", b"CMYK", b"Lab ")
+    header += struct.pack(">6H4s", 2020, 1, 1, 0, 0, 0, b"acsp") + bytes(28)
+    header += struct.pack(">3i", 63_190, 65_536, 54_061)
+    return header.ljust(128, b"\0") + struct.pack(">I", 3) + tags + body
+
+
+def test_cmyk_becomes_the_colours_that_its_profile_says(cli, tmp_path, identity_weights):
+    inks = list(INKS)
+    squares = np.repeat(np.repeat(np.uint8([inks]) * 255, 16, axis=0), 16, axis=1)
+    path = tmp_path / "print.jpg"
+    picture = Image.frombytes("CMYK", (len(inks) * 16, 16), squares.tobytes())
+    tags = {"icc_profile": cmyk_profile(), "exif": matrix.exif_of(1)}
+    picture.save(path, quality=100, subsampling=0, **tags)
+    assert cli("derain", path, "--weights", identity_weights).exit_code == 0
+    with Image.open(tmp_path / "print.derain.jpg") as result:
+        assert result.mode == "RGB"
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(result.info["icc_profile"]))
+        assert "sRGB" in ImageCms.getProfileDescription(profile)
+        assert result.getexif()[0x010F] == "Camera of ours"
+        middles = np.asarray(result)[8, 8::16].astype(float) / 255
+    in_d65 = rgb_of_lab([INKS[i] for i in inks])
+    shown = ((in_d65 > 0) & (in_d65 < 1)).all(axis=1) | (in_d65 > 0.99).all(axis=1)
+    assert shown.sum() >= 3  # the others lie outside sRGB
+    np.testing.assert_allclose(middles[shown], in_d65[shown], atol=0.02)
+
+
+def rgb_of_lab(colours):
+    """Lab under D50 to sRGB under D65 by Bradford adaptation, not clipped: (N, 3)."""
+    adapt = np.array(
+        [
+            [0.9555766, -0.0230393, 0.0631636],
+            [-0.0282895, 1.0099416, 0.0210077],
+            [0.0122982, -0.0204830, 1.3299098],
+        ]
+    )
+    primaries = np.array(
+        [
+            [3.2404542, -1.5371385, -0.4985314],
+            [-0.9692660, 1.8760108, 0.0415560],
+            [0.0556434, -0.2040259, 1.0572252],
+        ]
+    )
+    xyz = color.lab2xyz(np.array([colours], float), illuminant="D50")[0]
+    linear = xyz @ adapt.T @ primaries.T
+    curve = 1.055 * np.abs(linear) ** (1 / 2.4) - 0.055
+    return np.where(linear <= 0.0031308, 12.92 * linear, curve)
+
+
+@pytest.mark.parametrize("turned", [1, 6])
+def test_a_phone_picture_keeps_its_metadata_and_is_upright(cli, tmp_path, identity_weights, turned):
+    heif = pytest.importorskip("pillow_heif")
+    rows, columns = np.mgrid[:48, :64]
+    smooth = np.stack([rows * 5, columns * 3, rows + columns], -1).astype(np.uint8)
+    path = tmp_path / "phone.heic"
+    picture = heif.from_pillow(Image.fromarray(smooth))
+    exif = matrix.exif_of(turned)
+    picture.save(path, quality=95, exif=exif, xmp=matrix.XMP, icc_profile=matrix.ICC)
+    assert cli("derain", path, "--weights", identity_weights).exit_code == 0
+    result = tmp_path / "phone.derain.png"
+    photo = read_photo(result)
+    upright = {1: smooth, 6: np.rot90(smooth, -1)}[turned]
+    assert photo.pixels.shape == upright.shape
+    assert np.abs(photo.pixels.astype(float) - upright).mean() < 4
+    with Image.open(result) as again:
+        tags = again.getexif()
+        assert tags.get(0x0112, 1) == 1
+        assert tags[0x010F] == "Camera of ours"
+        assert tags.get_ifd(0x8825)[1] == "N"
+        assert again.info["icc_profile"] == matrix.ICC
+        assert b"rain" in again.info["xmp"]

@@ -180,6 +180,7 @@ def pages(path):
         ("moving.png", animated, "animated"),
         ("pages.tif", pages, "2 pages"),
         ("print.jpg", lambda p: Image.new("CMYK", (8, 8)).save(p), "CMYK"),
+        ("print.tif", lambda p: Image.new("CMYK", (8, 8)).save(p), "SEPARATED"),
         ("bomb.png", bomb, "60000×60000"),
     ],
 )

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from training.data import load_photographs
 from training.degradations.blur import defocus_blur
@@ -89,8 +90,18 @@ def prepare(chosen: TestSet, data: Path, scratch: Path) -> tuple[Path, Path]:
     return inputs, targets
 
 
-def score(chosen: TestSet, data: Path, options: list[str]) -> str:
-    """One line of the table."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """PSNR in dB and SSIM of each picture of a set: float64 (N, 2)."""
+
+    metric: str  # the protocol's name for its PSNR
+    before: NDArray[np.float64]
+    after: NDArray[np.float64]
+    colour_shift: float  # mean of restored minus input, in levels of 255
+
+
+def scores(chosen: TestSet, data: Path, options: list[str]) -> Scores:
+    """Run ``restore`` with ``options`` on a set and read its report."""
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         inputs, targets = prepare(chosen, data, scratch)
@@ -104,17 +115,22 @@ def score(chosen: TestSet, data: Path, options: list[str]) -> str:
             np.array([[row[when][key] for key in (psnr, ssim)] for row in rows], np.float64)
             for when in ("scores_before", "scores_after")
         )
-        text = f"{chosen.task:9}{chosen.name:28}{psnr:9}"
-        if chosen.degrade is nothing:
-            shift = np.mean(list(colour_shifts(inputs, restored)))
-            values = np.minimum(after[:, 0], 99)
-            return (
-                f"{text} mean {values.mean():6.2f} dB, lowest {values.min():6.2f}, "
-                f"{int((values < 38).sum())} of {len(values)} below 38; "
-                f"colour shift {shift:+.2f} of 255"
-            )
-        (p0, s0), (p1, s1) = before.mean(axis=0), after.mean(axis=0)
-        return f"{text} {p0:6.2f} → {p1:6.2f} dB ({p1 - p0:+.2f})   SSIM {s0:.4f} → {s1:.4f}"
+        shift = float(np.mean(list(colour_shifts(inputs, restored))))
+        return Scores(metric=psnr, before=before, after=after, colour_shift=shift)
+
+
+def line(chosen: TestSet, found: Scores) -> str:
+    """One line of the table."""
+    text = f"{chosen.task:9}{chosen.name:28}{found.metric:9}"
+    if chosen.degrade is nothing:
+        values = np.minimum(found.after[:, 0], 99)
+        return (
+            f"{text} mean {values.mean():6.2f} dB, lowest {values.min():6.2f}, "
+            f"{int((values < 38).sum())} of {len(values)} below 38; "
+            f"colour shift {found.colour_shift:+.2f} of 255"
+        )
+    (p0, s0), (p1, s1) = found.before.mean(axis=0), found.after.mean(axis=0)
+    return f"{text} {p0:6.2f} → {p1:6.2f} dB ({p1 - p0:+.2f})   SSIM {s0:.4f} → {s1:.4f}"
 
 
 def colour_shifts(inputs: Path, restored: Path) -> Iterator[float]:
@@ -139,7 +155,7 @@ def main() -> None:
         parser.error(f"there is no test set for {', '.join(sorted(unknown))}")
     for chosen in SETS:
         if not args.tasks or chosen.task in args.tasks:
-            print(score(chosen, args.data, options), flush=True)
+            print(line(chosen, scores(chosen, args.data, options)), flush=True)
 
 
 if __name__ == "__main__":

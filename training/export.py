@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from restorecli.networks import NETWORKS
 from training.data import Batches, load_photographs
-from training.tasks import TASKS, Task
+from training.tasks import Task, task_of
 
 LARGEST_CHANGE_DB = 0.02
 UNSEEN_STEP = 10**9  # no run is as long, so its samples are new
@@ -55,7 +55,7 @@ def main() -> None:
     args = parser.parse_args()
     state = torch.load(args.checkpoint, map_location="cpu", weights_only=True)
     recipe = state["recipe"]
-    task = TASKS[recipe["task"]]
+    task = task_of(recipe["task"], recipe.get("network", ""))
     dtype = torch.float32 if args.float32 else torch.float16
     stored = {key: value.to(dtype).contiguous() for key, value in state["average"].items()}
 

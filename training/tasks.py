@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,8 +23,13 @@ Phases = tuple[tuple[float, int, int], ...]
 SMALL_FIRST: Phases = ((0.6, 64, 8), (0.9, 96, 6), (1.0, 160, 3))
 WIDE_VIEW: Phases = ((0.7, 96, 4), (1.0, 160, 2))  # where light and haze are judged by the scene
 
-COMPACT = {"dim": 16, "num_blocks": [1, 1, 2, 2], "num_refinement_blocks": 1}
-COMPACT_GLMHA = {**COMPACT, "preset": "text"}
+COMPACT: dict[str, Any] = {"dim": 16, "num_blocks": [1, 1, 2, 2], "num_refinement_blocks": 1}
+NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {  # class and options of each kind
+    "hint": ("hint", COMPACT),
+    "restormer": ("restormer", COMPACT),
+    "glmha-text": ("glmha_restormer", {**COMPACT, "preset": "text"}),
+    "glmha-table": ("glmha_restormer", {**COMPACT, "preset": "table"}),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +49,8 @@ def blur_task(degrade: Degrade) -> Task:
     """What the tasks against blur have in common."""
     return Task(
         degradation=lambda: degrade,
-        network="glmha_restormer",
-        options=COMPACT_GLMHA,
+        network=NETWORKS["glmha-text"][0],
+        options=NETWORKS["glmha-text"][1],
         clean_share=0.08,
         margin_px=MARGIN_PX,
     )
@@ -60,3 +65,12 @@ TASKS: dict[str, Task] = {
     "deblur": blur_task(motion_blur),
     "defocus": blur_task(defocus_blur),
 }
+
+
+def task_of(name: str, network: str = "") -> Task:
+    """A recipe by name, with one of ``NETWORKS`` in place of its own if ``network`` names it."""
+    task = TASKS[name]
+    if not network:
+        return task
+    kind, options = NETWORKS[network]
+    return replace(task, network=kind, options=options)

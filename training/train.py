@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from restorecli.allocator import keep_freed_memory
 from restorecli.networks import NETWORKS
 from training.data import Batches, load_pairs, load_photographs
-from training.tasks import SMALL_FIRST, TASKS, Phases
+from training.tasks import NETWORKS as KINDS
+from training.tasks import SMALL_FIRST, TASKS, Phases, task_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class Recipe:
     task: str
     steps: int
     seed: int = 0
+    network: str = ""  # one of training.tasks.NETWORKS; empty: the task's own
     start_sha256: str = ""  # of the file whose weights it starts from; empty: random weights
     phases: Phases = SMALL_FIRST
     learning_rate: float = 1e-3
@@ -85,7 +87,7 @@ class Training:
         self, recipe: Recipe, device: torch.device, start: Mapping[str, Tensor] | None = None
     ) -> None:
         torch.manual_seed(recipe.seed)
-        task = TASKS[recipe.task]
+        task = task_of(recipe.task, recipe.network)
         self.recipe = recipe
         self.device = device
         self.network = build(task.network, task.options).to(device)
@@ -232,6 +234,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=16_000, help="length of the schedule")
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop after this time")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--network", choices=sorted(KINDS), default="", help="not the task's own")
     parser.add_argument(
         "--start", type=Path, help="safetensors file of the same network to start from"
     )
@@ -246,6 +249,7 @@ def main() -> None:
         task=args.task,
         steps=args.steps,
         seed=args.seed,
+        network=args.network,
         start_sha256=digest,
         phases=TASKS[args.task].phases,
     )

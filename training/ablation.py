@@ -1,0 +1,94 @@
+"""Which network for the same time? ``python -m training.ablation TASK --photos DIR --data DIR``.
+
+Trains HINT, both kinds of GLMHA-Restormer and Restormer from nothing, one after the other, with
+the same recipe, the same samples and the same number of minutes, and prints a Markdown table of
+what each scores on the task's test sets. Widths and depths are equal, so the costs nearly are. How
+many steps fit into the minutes is measured on a few steps at the start.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from restorecli.allocator import keep_freed_memory
+from training.data import Batches, load_photographs
+from training.evaluate import SETS, nothing, scores
+from training.tasks import NETWORKS, TASKS
+from training.train import Recipe, Training, phase_at, train
+
+TIMED_STEPS = 12  # the first two of which do not count
+SIDE_PX = 256  # for multiply-adds
+
+
+def steps_for(minutes: float, recipe: Recipe, batches: Batches) -> int:
+    """How many steps fit, from the time that some steps of the first phase take on this machine."""
+    training = Training(recipe, torch.device("cpu"))
+    patch_px, size = phase_at(0, recipe)
+    for step in range(TIMED_STEPS):
+        if step == 2:
+            started = time.perf_counter()
+        training.advance(*batches.batch(step, size, patch_px))
+    first_s = (time.perf_counter() - started) / (TIMED_STEPS - 2)
+    ends = [0.0, *(share for share, _, _ in recipe.phases)]
+    pixels = [px * px * batch for _, px, batch in recipe.phases]
+    shares = [end - start for start, end in pairwise(ends)]
+    mean_s = first_s * sum(s * p for s, p in zip(shares, pixels, strict=True)) / pixels[0]
+    return int(minutes * 60 / mean_s)
+
+
+def multiply_adds(network: nn.Module) -> float:
+    """Of one picture of ``SIDE_PX`` squared, convolutions and products, in billions."""
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        network(torch.zeros(1, 3, SIDE_PX, SIDE_PX))
+    return counter.get_total_flops() / 2e9
+
+
+def main() -> None:
+    """Train, score, print a row for each network."""
+    keep_freed_memory()
+    parser = argparse.ArgumentParser(prog="python -m training.ablation", description=__doc__)
+    parser.add_argument("task", choices=sorted(TASKS))
+    parser.add_argument("--photos", type=Path, required=True, help="folder of clean photographs")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the test sets")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the runs")
+    parser.add_argument("--minutes", type=float, default=12, help="of training, each network")
+    parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
+    args = parser.parse_args()
+    sets = [s for s in SETS if s.task == args.task and s.degrade is not nothing]
+    batches = Batches(load_photographs(args.photos), TASKS[args.task], seed=0)
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} thread(s)")
+    print("| network | parameters | GMAC | steps | minutes |", *(f"{s.name} |" for s in sets))
+    print("|---|---|---|---|---|" + "---|" * len(sets))
+    for name in args.networks:
+        phases = TASKS[args.task].phases
+        timed = Recipe(task=args.task, steps=10**6, network=name, phases=phases)
+        steps = steps_for(args.minutes, timed, batches)
+        recipe = Recipe(
+            task=args.task, steps=steps, network=name, phases=phases, warmup_steps=steps // 10
+        )
+        folder = args.out / name
+        started = time.perf_counter()
+        training = train(recipe, args.photos, folder, torch.device("cpu"), 1e9, resume=False)
+        minutes = (time.perf_counter() - started) / 60
+        weights = folder / f"{name}.safetensors"
+        weights.write_bytes(safetensors.torch.save(training.average.state_dict()))
+        count = sum(p.numel() for p in training.average.parameters())
+        cost = multiply_adds(training.average.eval())
+        results = [scores(s, args.data, ["--weights", str(weights)]) for s in sets]
+        print(
+            f"| {name} | {count:,} | {cost:.2f} | {steps} | {minutes:.1f} |",
+            *(f"{r.before[:, 0].mean():.2f} → {r.after[:, 0].mean():.2f} |" for r in results),
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
