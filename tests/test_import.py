@@ -18,6 +18,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from restorecli import converting
 from restorecli.errors import UsageError, WeightsError
 from restorecli.networks import NETWORKS
 from restorecli.weights import reading, registry
@@ -341,8 +342,8 @@ KEYS = Path(__file__).parent / "golden" / "state_dict_keys.json"
 
 @pytest.mark.long
 @pytest.mark.parametrize("layout", json.loads(KEYS.read_text()))
-def test_full_size_files_in_every_published_layout_are_imported_and_run(
-    tmp_path, photo_file, layout
+def test_full_size_files_in_every_published_layout_are_imported_converted_and_run(
+    cli, monkeypatch, tmp_path, layout
 ):
     torch.manual_seed(2)
     shapes = json.loads(KEYS.read_text())[layout]["keys"]
@@ -359,6 +360,20 @@ def test_full_size_files_in_every_published_layout_are_imported_and_run(
     loaded = load_model(registry()["full"], None)
     assert set(loaded.network.state_dict()) == set(shapes)
     assert loaded.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
-    x = torch.rand(1, loaded.channels, 16, 16)
+    assert gives_finite_values(loaded)
+    monkeypatch.setattr(converting, "CROP_PX", 32)
+    monkeypatch.setattr(converting, "CALIBRATION_CROPS", 2)
+    converted = cli("models", "convert", "full", "--to", "glmha", "--id", "converted")
+    if layout in {"hint", "restormer_dual_pixel"}:
+        assert converted.exit_code == WeightsError.exit_code
+        return
+    assert converted.exit_code == 0, converted.stderr
+    student = load_model(registry()["converted"], None)
+    assert student.channels == loaded.channels
+    assert gives_finite_values(student)
+
+
+def gives_finite_values(model):
+    x = torch.rand(1, model.channels, 16, 16)
     with torch.inference_mode():
-        assert bool(torch.isfinite(loaded.network(x)).all())
+        return bool(torch.isfinite(model.network(x)).all())
