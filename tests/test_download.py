@@ -373,6 +373,9 @@ def test_quality_best_downloads_what_it_names_and_uses_it(
     monkeypatch.setattr(sys.modules["restorecli.weights.registry"], "_shipped", lambda: shipped)
     monkeypatch.setattr(sys.modules["restorecli.weights.registry"], "FULL_SIZE_DIM", 8)
     photo = photo_file()
+    planned = cli("derain", photo, "--quality", "best", "--dry-run")
+    assert planned.exit_code == 0
+    assert "would download tiny-derain" in planned.stderr
     offline = cli("derain", photo, "--quality", "best", "--offline")
     assert offline.exit_code == WeightsError.exit_code
     assert hub.asked == []

@@ -3,13 +3,17 @@
 Trains HINT, both kinds of GLMHA-Restormer and Restormer from nothing, one after the other, with
 the same recipe, the same samples and the same number of minutes, and prints a Markdown table of
 what each scores on the task's test sets. Widths and depths are equal, so the costs nearly are. How
-many steps fit into the minutes is measured on a few steps at the start.
+many steps fit into the minutes is measured on a few steps at the start. Given again, the command
+goes on where it was interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import math
 import time
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -60,31 +64,33 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the test sets")
     parser.add_argument("--out", type=Path, required=True, help="folder for the runs")
     parser.add_argument("--minutes", type=float, default=12, help="of training, each network")
+    parser.add_argument("--sets", nargs="+", help="names of test sets; default: all of the task")
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
     args = parser.parse_args()
     sets = [s for s in SETS if s.task == args.task and s.degrade is not nothing]
+    sets = [s for s in sets if not args.sets or s.name in args.sets]
     batches = Batches(load_photographs(args.photos), TASKS[args.task], seed=0)
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} thread(s)")
-    print("| network | parameters | GMAC | steps | minutes |", *(f"{s.name} |" for s in sets))
-    print("|---|---|---|---|---|" + "---|" * len(sets))
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} thread(s), {args.minutes:g} min")
+    print("| network | parameters | GMAC | steps |", *(f"{s.name} |" for s in sets))
+    print("|---|---|---|---|" + "---|" * len(sets))
     for name in args.networks:
         phases = TASKS[args.task].phases
-        timed = Recipe(task=args.task, steps=10**6, network=name, phases=phases)
-        steps = steps_for(args.minutes, timed, batches)
-        recipe = Recipe(
-            task=args.task, steps=steps, network=name, phases=phases, warmup_steps=steps // 10
-        )
         folder = args.out / name
-        started = time.perf_counter()
-        training = train(recipe, args.photos, folder, torch.device("cpu"), 1e9, resume=False)
-        minutes = (time.perf_counter() - started) / 60
+        recipe = Recipe(task=args.task, steps=10**6, network=name, phases=phases)
+        if (folder / "recipe.json").exists():
+            steps = json.loads((folder / "recipe.json").read_text())["steps"]
+        else:
+            steps = steps_for(args.minutes, recipe, batches)
+        recipe = replace(recipe, steps=steps, warmup_steps=steps // 10)
+        training = train(recipe, args.photos, folder, torch.device("cpu"), math.inf, resume=True)
         weights = folder / f"{name}.safetensors"
-        weights.write_bytes(safetensors.torch.save(training.average.state_dict()))
+        state = {k: v.contiguous() for k, v in training.average.state_dict().items()}
+        weights.write_bytes(safetensors.torch.save(state))
         count = sum(p.numel() for p in training.average.parameters())
         cost = multiply_adds(training.average.eval())
         results = [scores(s, args.data, ["--weights", str(weights)]) for s in sets]
         print(
-            f"| {name} | {count:,} | {cost:.2f} | {steps} | {minutes:.1f} |",
+            f"| {name} | {count:,} | {cost:.2f} | {steps} |",
             *(f"{r.before[:, 0].mean():.2f} → {r.after[:, 0].mean():.2f} |" for r in results),
             flush=True,
         )

@@ -191,13 +191,18 @@ def chosen(task: str, model: str | None, quality: str | None) -> str | None:
     return registry().best(task).id if quality == "best" else model
 
 
-def fetch(task: str, model: str, *, offline: bool) -> None:
-    """Download ``model`` if it can be had and is not here yet."""
-    from restorecli.weights import registry
+def fetch(task: str, model: str, *, offline: bool, dry_run: bool) -> None:
+    """Download ``model`` if it can be had and is not here yet, or only say so."""
+    from restorecli import console
+    from restorecli.weights import registry, size_text
 
     entry = registry()[model]
-    if task in entry.tasks and entry.url:
+    if task not in entry.tasks or not entry.url:
+        return
+    if not dry_run:
         get(entry, offline=offline)
+    elif not _is_installed(entry):
+        console.show_note(f"would download {entry.id}{size_text(entry)} from {entry.url}")
 
 
 @app.command("import")

@@ -212,12 +212,11 @@ def task_command(task: str) -> Callable[..., None]:
         if resume:
             selection = resumed(selection, ledger)
         scores = scoring.in_pass(paths, ref, chosen, allow_missing=allow_missing) if ref else None
+        if model and weights is None:
+            models.fetch(task, model, offline=offline, dry_run=dry_run)
         if dry_run:
             console.show_plan([planned(item) for item in selection.items], as_json=as_json)
             raise typer.Exit(EXIT_SOME_FAILED if any(i.error for i in selection.items) else EXIT_OK)
-
-        if model and weights is None:
-            models.fetch(task, model, offline=offline)
 
         from restorecli import restore as engines  # imports torch
 

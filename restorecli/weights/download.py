@@ -35,6 +35,7 @@ from restorecli.weights.reading import LARGEST_BYTES, Checkpoint, read_checkpoin
 from restorecli.weights.registry import HubPlace, WeightEntry, hub_place
 from restorecli.weights.store import is_unchanged
 
+NOT_HERE = "there is no connection, and it is not in the Hub's cache"
 PUBLIC_ENDPOINT = "https://huggingface.co"
 ATTEMPTS = 5  # without a new byte between them
 LONGEST_PAUSE_S = 8
@@ -99,7 +100,7 @@ def _fetched(entry: WeightEntry, offline: bool, on_progress: Progress) -> Checkp
         path.unlink()
         return checkpoint
     place = hub_place(entry.source)
-    was_there = _in_hub_cache(place)
+    was_there = _cached(place) is not None
     path = _from_hub(place, offline, on_progress, entry.url, elsewhere)
     problem = _difference(entry, path)
     if problem and was_there and not offline:  # the client's cache was altered
@@ -139,14 +140,15 @@ def _by_hand(entry: WeightEntry) -> str:
     )
 
 
-def _in_hub_cache(place: HubPlace) -> bool:
+def _cached(place: HubPlace) -> Path | None:
+    """The file in the client's cache; asks no server."""
     cached = huggingface_hub.try_to_load_from_cache(
         place.repository,
         place.file,
         revision=place.revision,
         repo_type=place.kind,
     )
-    return isinstance(cached, str)
+    return Path(cached) if isinstance(cached, str) else None
 
 
 def _from_hub(
@@ -158,7 +160,14 @@ def _from_hub(
     *,
     force: bool = False,
 ) -> Path:
-    """The file in the client's cache, downloaded if need be."""
+    """The file in the client's cache, downloaded if need be.
+
+    Offline the client is not even asked: it would send a request of its own before it looks.
+    """
+    if offline:
+        if path := _cached(place):
+            return path
+        raise WeightsError(f"Cannot get {address}: {NOT_HERE}.", hint=hint)
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # we say it ourselves
     try:
         return Path(
@@ -168,7 +177,6 @@ def _from_hub(
                 repo_type=place.kind,
                 revision=place.revision,
                 token=_token(),
-                local_files_only=offline,
                 force_download=force,
                 tqdm_class=_bar_for(on_progress),
             )
@@ -192,7 +200,7 @@ def _reason(error: Exception) -> str | None:
     if isinstance(error, (OfflineModeIsEnabled, LocalEntryNotFoundError)):
         cause = error.__cause__
         known = _reason(cause) if isinstance(cause, Exception) and cause is not error else None
-        return known or "there is no connection, and it is not in the Hub's cache"
+        return known or NOT_HERE
     if isinstance(error, ValueError) and isinstance(error.__cause__, Exception):
         return _reason(error.__cause__)  # "Force download failed due to the above error"
     if isinstance(error, GatedRepoError):
