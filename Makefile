@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 EXAMPLE := examples/rocket-rain.png
+# One process for each core, with one thread: two would wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 .PHONY: demo test test-long test-browser check bench
 .DEFAULT_GOAL := demo
@@ -20,7 +22,7 @@ demo: $(VENV)/run
 	$(BIN)/restore derain $(EXAMPLE) -o demo/ --overwrite
 
 test: $(VENV)/develop
-	$(BIN)/python -m pytest -m 'not long and not browser'
+	$(PYTEST) -m 'not long and not browser'
 
 test-long: $(VENV)/develop
 	$(BIN)/python -m pytest -m 'not browser'
@@ -34,7 +36,7 @@ check: $(VENV)/develop
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m 'not long and not browser'
+	$(PYTEST) -m 'not long and not browser'
 
 bench: $(VENV)/develop
 	$(BIN)/python -m benchmarks.strips

@@ -2,7 +2,9 @@
 
 Every way of evaluating runs in a process of its own, so that each has its own peak; the processes
 take turns, so that a busy moment of the machine meets them all. With ``--authors`` the authors'
-Restormer takes part, from a checkout that the person who runs this gives (it needs ``einops``).
+Restormer or HINT takes part, from a checkout that the person who runs this gives (they need
+``einops``, HINT also ``scikit-learn``). What HINT's carries from one image to the next is dropped
+before each run.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks.common import (
     DTYPES,
@@ -39,6 +41,7 @@ ALLOCATORS = {
     "default": "glibc as it is, for all",
     "own": "each one's default: kept for this project, glibc as it is for the authors' code",
 }
+AUTHORS = {"restormer": ("restormer_arch.py", "Restormer"), "hint": ("HINT_arch.py", "HINT")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,7 @@ def parsed_options() -> argparse.Namespace:
     parser.add_argument("--allocator", choices=ALLOCATORS, default="kept")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (not run there so far)")
     parser.add_argument(
-        "--authors", type=Path, help="checkout of the authors' Restormer, to compare with it"
+        "--authors", type=Path, help="checkout of the authors' code, to compare with it"
     )
     return parser.parse_args()
 
@@ -161,11 +164,13 @@ def evaluation(
     """A function from image to image, and the bytes it should need (0 if no formula says)."""
     network = random_network(options)
     if way == "authors":
-        theirs = authors_restormer(options.authors)(**network_settings(options)).eval()
+        theirs = authors_class(options.authors, options.network)(**network_settings(options))
         theirs.load_state_dict(network.state_dict())
-        network = theirs
+        network = theirs.eval()
     network = network.to(options.device)
-    if not way.startswith("strips"):
+    if way == "authors":
+        return without_memory(network), 0
+    if way == "plain":
         return torch.no_grad()(network), 0
     rows = int(way.split()[1])
     dtype = DTYPES[options.dtype]
@@ -174,15 +179,30 @@ def evaluation(
     return lambda x: restore_by_strips(network, x, strip_rows=rows, dtype=dtype), need
 
 
-def authors_restormer(checkout: Path) -> type[torch.nn.Module]:
-    """The class in basicsr/models/archs/restormer_arch.py of their repository."""
-    path = checkout / "basicsr" / "models" / "archs" / "restormer_arch.py"
-    spec = importlib.util.spec_from_file_location("authors_restormer", path)
+def without_memory(network: nn.Module) -> Callable[[Tensor], Tensor]:
+    """The network as a function of its input alone."""
+
+    @torch.no_grad()
+    def evaluate(x: Tensor) -> Tensor:
+        if hasattr(network, "qv_cache"):
+            network.qv_cache = None
+        return network(x)
+
+    return evaluate
+
+
+def authors_class(checkout: Path, network: str) -> type[nn.Module]:
+    """The network's class in their repository."""
+    if network not in AUTHORS:
+        sys.exit(f"there is no authors' code for {network}; --authors goes with {list(AUTHORS)}")
+    file, name = AUTHORS[network]
+    path = checkout / "basicsr" / "models" / "archs" / file
+    spec = importlib.util.spec_from_file_location("authors", path)
     if spec is None or spec.loader is None or not path.is_file():
-        sys.exit(f"no Restormer in {checkout}: expected {path}")
+        sys.exit(f"no {name} in {checkout}: expected {path}")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.Restormer
+    return getattr(module, name)
 
 
 if __name__ == "__main__":
