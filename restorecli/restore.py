@@ -38,7 +38,7 @@ from restorecli.report import Report, Row, Settings
 from restorecli.results import finished_meanwhile, read, write
 from restorecli.scoring import InPass, protocol_text, versions
 from restorecli.tiling import tile_slices, tiled_rows
-from restorecli.weights import WeightEntry, registry
+from restorecli.weights import PublishedSetting, WeightEntry, registry
 from restorecli.weights.checkpoint import LoadedModel, load_model
 
 CONSTANT_RANGE = 0.5 / 255  # of [0, 1]: less than this is one value of 8 bits
@@ -57,6 +57,7 @@ class Engine:
     tile: int | None  # pixels, ``None`` whole image, or options.AUTO
     overlap_px: int
     max_bytes: int | None = None  # that the process, or a CUDA device, may hold in all
+    published: PublishedSetting | None = None  # that the other fields follow
 
     @property
     def precision_name(self) -> str:
@@ -191,7 +192,13 @@ class Engine:
             parts = strips(pixels[rows, columns], lambda share: on_progress(share / tiles))
             return torch.cat([part.cpu() for _, part in parts], 1)  # (C, h, w)
 
-        return tiled_rows(tile, size, tile_px=plan.tile_px, overlap_px=plan.overlap_px)
+        return tiled_rows(
+            tile,
+            size,
+            tile_px=plan.tile_px,
+            overlap_px=plan.overlap_px,
+            ramp_px=0 if self.published else None,  # the authors average
+        )
 
 
 class SpoiledError(RestoreError):
@@ -215,11 +222,16 @@ def prepare(
     tile: int | None,
     overlap_px: int,
     max_bytes: int | None = None,
+    published: PublishedSetting | None = None,
 ) -> Engine:
     """Find the network of ``task``, load it, and put it on the device.
 
+    With ``published``, tile, overlap and precision are those of that setting.
+
     Raises ``WeightsError``, ``DeviceError`` or ``UsageError``; nothing has been written then.
     """
+    if published:
+        tile, overlap_px, precision = published.tile_px, published.overlap_px, "fp32"
     keep_freed_memory()
     entry = _entry(task, model_id, weights)
     chosen_device = choose_device(device)
@@ -241,6 +253,7 @@ def prepare(
         tile=tile,
         overlap_px=overlap_px,
         max_bytes=max_bytes,
+        published=published,
     )
 
 
@@ -313,6 +326,7 @@ def run(
             precision=engine.precision_name,
             exact=all(exact) if exact else None,
             versions=versions(),
+            options={"as_published": engine.published.text} if engine.published else {},
         ),
         rows=tuple(rows),
         notes=(f"{selection.ignored} other file(s) ignored",) if selection.ignored else (),

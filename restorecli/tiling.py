@@ -26,15 +26,16 @@ def tile_slices(length: int, tile: int, overlap: int) -> list[slice]:
     return [slice(start, start + tile) for start in starts]
 
 
-def blend_weights(window: slice, length: int, overlap: int) -> Tensor:
+def blend_weights(window: slice, length: int, ramp_px: int) -> Tensor:
     """Weight of each pixel of a window along one axis: float32 (window,), in (0, 1].
 
-    Half a cosine over ``overlap`` pixels towards a neighbour, 1 elsewhere and at the image's edge.
-    Where two windows overlap by exactly ``overlap`` their weights add up to 1.
+    Half a cosine over ``ramp_px`` pixels towards a neighbour, 1 elsewhere and at the image's edge.
+    Where two windows overlap by exactly ``ramp_px`` their weights add up to 1; where it is 0,
+    all windows count alike.
     """
     width = window.stop - window.start
     weights = torch.ones(width)
-    ramp = min(overlap, width)
+    ramp = min(ramp_px, width)
     if not ramp:
         return weights
     rise = 0.5 - 0.5 * torch.cos(math.pi * (torch.arange(ramp) + 0.5) / ramp)
@@ -51,6 +52,7 @@ def tiled_rows(
     *,
     tile_px: int,
     overlap_px: int,
+    ramp_px: int | None = None,
 ) -> Iterator[tuple[int, Tensor]]:
     """Restore overlapping windows, blend them, and hand out the rows that are done from the top.
 
@@ -61,11 +63,13 @@ def tiled_rows(
         size: (height, width) of the whole image in pixels.
         tile_px: Side of a window.
         overlap_px: What neighbours share at least.
+        ramp_px: As for `blend_weights`; by default the whole overlap. 0 averages the windows.
 
     Yields:
         The first row, and (C, r, width) float32.
     """
     height, width = size
+    ramp_px = overlap_px if ramp_px is None else ramp_px
     bands = tile_slices(height, tile_px, overlap_px)
     columns = tile_slices(width, tile_px, overlap_px)
     late: tuple[Tensor, Tensor] | None = None  # what the next band shares: sums, weights
@@ -79,8 +83,8 @@ def tiled_rows(
                 if late is not None:
                     total[:, : late[0].shape[1]] = late[0]
                     weights[: len(late[1])] = late[1]
-            across = blend_weights(rows, height, overlap_px)[:, None]
-            weight = across * blend_weights(column, width, overlap_px)
+            across = blend_weights(rows, height, ramp_px)[:, None]
+            weight = across * blend_weights(column, width, ramp_px)
             total[..., column] += y * weight
             weights[..., column] += weight
         assert total is not None  # there is always at least one window

@@ -63,7 +63,7 @@ MAY_IMPORT = {
     "results": {"atomic", "errors", "images", "inputs", "manifest"},
     "plan": {"errors", "networks", "options"},
     "options": {"errors"},
-    "weights": {"atomic", "errors", "networks"},
+    "weights": {"atomic", "errors", "networks", "options"},
     "tiling": set(),
     "images": {"atomic", "errors", "options"},
     "networks": {"allocator"},

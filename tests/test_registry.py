@@ -29,6 +29,11 @@ protocol = "whole image"
 """
 
 
+def setting(key):
+    values = f'{key}, scoring = "rain", source = "Somebody"'
+    return f'protocol = "crops"\npublished_setting = {{ {values} }}'
+
+
 def test_a_good_entry_is_read_and_its_address_follows_from_the_source():
     entry = read_registry(GOOD)["some-model"]
     assert entry.url.endswith(
@@ -51,6 +56,8 @@ def test_a_good_entry_is_read_and_its_address_follows_from_the_source():
         ("@aa2667c79d766b67da2c1489c7ce5f0423bae798", "@main", "source"),
         ('licence = "MIT"', 'licence = "MIT"\ndefault_for = ["dehaze"]', "'dehaze'"),
         ("sha256", "#sha256", "without sha256 the note must say"),
+        ('protocol = "whole image"', setting("tile_px = 100"), "published_setting.tile_px"),
+        ('protocol = "whole image"', setting("overlap_px = 8"), "smaller than tile_px"),
     ],
 )
 def test_a_malformed_entry_is_refused_with_its_name_and_key(old, new, complaint):

@@ -22,7 +22,9 @@ from restorecli.options import (
 
 if TYPE_CHECKING:
     from restorecli.inputs import Item
+    from restorecli.weights import PublishedSetting
 
+PUBLISHED = "published"
 PROTOCOL_OF_TASK = {
     "derain": "rain",
     "desnow": "snow100k",
@@ -98,7 +100,12 @@ Precision = Annotated[str, typer.Option("--precision", help="auto, fp32, bf16 or
 Tile = Annotated[
     str, typer.Option("--tile", help="auto (whole image if it fits), none, or a size in pixels.")
 ]
-Overlap = Annotated[int, typer.Option("--overlap", help="Pixels that neighbouring tiles share.")]
+Overlap = Annotated[
+    int | None,
+    typer.Option(
+        "--overlap", help=f"Pixels that neighbouring tiles share. Default: {DEFAULT_OVERLAP_PX}."
+    ),
+]
 MaxMemory = Annotated[
     str | None,
     typer.Option(
@@ -113,7 +120,12 @@ Ref = Annotated[
 ]
 ProtocolName = Annotated[
     str | None,
-    typer.Option("--protocol", metavar="NAME", help="How to score. Default: the task's own."),
+    typer.Option(
+        "--protocol",
+        metavar="NAME",
+        help="How to score. Default: the task's own. "
+        "published: restore and score as the model's authors do.",
+    ),
 ]
 AllowMissing = Annotated[
     bool, typer.Option("--allow-missing", help="Restore what has no reference, unscored.")
@@ -152,7 +164,7 @@ def task_command(task: str) -> Callable[..., None]:
         device: Device = "auto",
         precision: Precision = "auto",
         tile: Tile = "auto",
-        overlap: Overlap = DEFAULT_OVERLAP_PX,
+        overlap: Overlap = None,
         max_memory: MaxMemory = None,
         ref: Ref = None,
         protocol: ProtocolName = None,
@@ -162,7 +174,7 @@ def task_command(task: str) -> Callable[..., None]:
         quiet: Quiet = False,
     ) -> None:
         tile_px = parse_tile(tile)
-        overlap_px = parse_overlap(overlap, tile_px)
+        overlap_px = parse_overlap(DEFAULT_OVERLAP_PX if overlap is None else overlap, tile_px)
         max_bytes = parse_memory(max_memory)
 
         from restorecli import console, scoring
@@ -175,13 +187,17 @@ def task_command(task: str) -> Callable[..., None]:
 
         for path in reports or []:
             check_destination(path, overwrite=overwrite)
-        chosen = find_protocol(protocol or PROTOCOL_OF_TASK[task])
-
         if weights and quality:
             raise UsageError(
                 "--quality and --weights contradict each other.", hint="Give one of them."
             )
         model = models.chosen(task, model, quality)
+        setting = None
+        if protocol == PUBLISHED:
+            setting = published_setting(task, model, weights)
+            refuse_contradictions(setting, tile, overlap, precision)
+            protocol = setting.scoring
+        chosen = find_protocol(protocol or PROTOCOL_OF_TASK[task])
         label, model_sha256 = identity(task, model, weights)
         naming = Naming(task=task, output=output, template=name, model=label, in_place=in_place)
         paths = expand(inputs)
@@ -203,11 +219,13 @@ def task_command(task: str) -> Callable[..., None]:
             "task": task,
             "precision": precision,
             "tile": tile,
-            "overlap": str(overlap),
+            "overlap": str(overlap_px),
             "max_memory": str(max_bytes),
             "bits": bits,
             "metadata": metadata,
         }
+        if setting:
+            options["as_published"] = setting.text
         ledger = Ledger(job=Job(model_sha256=model_sha256, options=options))
         if resume:
             selection = resumed(selection, ledger)
@@ -229,6 +247,7 @@ def task_command(task: str) -> Callable[..., None]:
             tile=tile_px,
             overlap_px=overlap_px,
             max_bytes=max_bytes,
+            published=setting,
         )
         with console.RunDisplay(as_json=as_json, quiet=quiet) as display:
             report = engines.run(
@@ -263,6 +282,42 @@ def identity(task: str, model: str | None, weights: Path | None) -> tuple[str, s
     except WeightsError:
         return "", ""
     return entry.id, entry.sha256 or ""
+
+
+def published_setting(task: str, model: str | None, weights: Path | None) -> PublishedSetting:
+    """How the authors of the network that will run test it; ``UsageError`` if that is unknown."""
+    from restorecli.weights import registry
+
+    name = str(weights)
+    if model or weights is None:
+        entry = registry()[model] if model else registry().default(task)
+        if entry.published_setting:
+            return entry.published_setting
+        name = entry.id
+    raise UsageError(
+        f"--protocol {PUBLISHED}: how the authors of {name} test it is not recorded.",
+        hint="`restore models show ID` prints what is known of a model; name it with --model.",
+    )
+
+
+def refuse_contradictions(
+    setting: PublishedSetting, tile: str, overlap_px: int | None, precision: str
+) -> None:
+    """Raise ``UsageError`` if an option asks for something else than ``setting``."""
+    recorded = {
+        "--tile": str(setting.tile_px or "none"),
+        "--overlap": str(setting.overlap_px),
+        "--precision": "fp32",
+    }
+    asked = {"--tile": tile, "--precision": precision}
+    if overlap_px is not None:
+        asked["--overlap"] = str(overlap_px)
+    for name, value in asked.items():
+        if value not in {"auto", recorded[name]}:
+            raise UsageError(
+                f"{name} {value} contradicts --protocol {PUBLISHED}: {setting.text}.",
+                hint="Leave out one of them.",
+            )
 
 
 def planned(item: Item) -> dict[str, str]:

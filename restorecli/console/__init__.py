@@ -190,6 +190,8 @@ def show_summary(report: Report, *, as_json: bool, quiet: bool) -> None:
         f"{duration_text(report.elapsed_s or 0)} "
         f"({settings.model_id}, {settings.device}, {settings.precision})"
     )
+    if setting := settings.options.get("as_published"):
+        console.print(f"As published: {_safe(setting)}")
     for note in report.notes:
         console.print(_safe(note))
     before = {summary.score: summary.mean for summary in report.summary if summary.of == "before"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from restorecli.weights.registry import (
     TASKS,
+    PublishedSetting,
     Registry,
     WeightEntry,
     read_registry,
@@ -11,4 +12,12 @@ from restorecli.weights.registry import (
     size_text,
 )
 
-__all__ = ["TASKS", "Registry", "WeightEntry", "read_registry", "registry", "size_text"]
+__all__ = [
+    "TASKS",
+    "PublishedSetting",
+    "Registry",
+    "WeightEntry",
+    "read_registry",
+    "registry",
+    "size_text",
+]

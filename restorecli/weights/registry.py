@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from pydantic import model_validator as check
 
 from restorecli.errors import WeightsError
+from restorecli.options import MULTIPLE_PX
 from restorecli.weights.places import cache_folder, registry_path
 
 if sys.version_info >= (3, 11):
@@ -59,6 +60,33 @@ class MeasuredScore(Score):
     command: Text
 
 
+class PublishedSetting(Strict):
+    """How the authors restore and score their test pictures: ``--protocol published``.
+
+    Sides that do not divide by 8 are reflected, and everything is float32, as in all test scripts
+    known.
+    """
+
+    tile_px: int | None = Field(default=None, ge=MULTIPLE_PX, multiple_of=MULTIPLE_PX)  # else whole
+    overlap_px: int = Field(default=0, ge=0)  # what neighbouring tiles share: there, their average
+    scoring: Text  # name of a protocol of `restore metrics`
+    source: Text  # where it was read
+
+    @check(mode="after")
+    def _is_possible(self) -> PublishedSetting:
+        if self.overlap_px and self.overlap_px >= (self.tile_px or 0):
+            raise ValueError("overlap_px must be smaller than tile_px")
+        return self
+
+    @property
+    def text(self) -> str:
+        """The setting in words, for reports."""
+        how = "whole image"
+        if self.tile_px:
+            how = f"tiles of {self.tile_px} px averaged where they overlap by {self.overlap_px} px"
+        return f"{how}, float32; scores by {self.scoring}; from {self.source}"
+
+
 class WeightEntry(Strict):
     """One checkpoint: where it comes from, what it fits, and how to recognise it."""
 
@@ -73,6 +101,7 @@ class WeightEntry(Strict):
     licence: Text
     citation: Text
     protocol: Text  # how the authors test: whole image, or crops of which size
+    published_setting: PublishedSetting | None = None  # the same, to be reproduced
     published: tuple[Score, ...] = ()
     measured: tuple[MeasuredScore, ...] = ()
     note: str = ""
