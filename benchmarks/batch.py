@@ -14,10 +14,11 @@ from pathlib import Path
 from PIL import Image
 
 from benchmarks.common import machine
-from restorecli import restore
+from restorecli import batch, restore
 from restorecli.bench import made_up_picture
 from restorecli.images import read_photo
-from restorecli.inputs import select
+from restorecli.inputs import Naming, select
+from restorecli.manifest import Job, Ledger
 from restorecli.options import AUTO
 from restorecli.report import Row
 
@@ -27,6 +28,9 @@ class Silent:
 
     def start(self, total: int) -> None:
         """Work on ``total`` images begins."""
+
+    def begin(self) -> None:
+        """Work on the next image begins."""
 
     def advance(self, share: float) -> None:
         """``share`` of the current image has been done."""
@@ -60,11 +64,12 @@ def main() -> None:
         runs: dict[str, list[float]] = {"folder": [], "inference": []}
         for _ in range(options.repeats):
             selection = select(
-                [folder], "derain", Path(name) / "out",
+                [folder], Naming(task="derain", output=str(Path(name) / "out")),
                 recursive=False, overwrite=True, skip_existing=False,
             )  # fmt: skip
             start = time.perf_counter()
-            restore.run(engine, "derain", selection, overwrite=True, listener=Silent())
+            ledger = Ledger(job=Job(model_sha256=engine.model.sha256, options={}))
+            batch.run(engine, "derain", selection, listener=Silent(), ledger=ledger)
             runs["folder"].append(time.perf_counter() - start)
             photos = [read_photo(path).pixels for path in sorted(folder.iterdir())]
             start = time.perf_counter()

@@ -16,7 +16,7 @@ import psutil
 import torch
 from PIL import Image
 
-from restorecli import restore
+from restorecli import batch, restore
 from restorecli.inputs import Naming, select
 from restorecli.manifest import Job, Ledger
 from restorecli.networks import NETWORKS
@@ -34,6 +34,9 @@ class Watch:
         self.resident_bytes: list[int] = []
 
     def start(self, total: int) -> None:
+        """Nothing to draw."""
+
+    def begin(self) -> None:
         """Nothing to draw."""
 
     def advance(self, share: float) -> None:
@@ -70,7 +73,7 @@ def measure(folder: Path, count: int) -> tuple[list[int], float]:
     watch = Watch()
     ledger = Ledger(job=Job(model_sha256=engine.model.sha256, options={}))
     started = time.perf_counter()
-    restore.run(engine, "derain", selection, listener=watch, ledger=ledger)
+    batch.run(engine, "derain", selection, listener=watch, ledger=ledger)
     return watch.resident_bytes, time.perf_counter() - started
 
 

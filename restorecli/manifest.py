@@ -35,7 +35,7 @@ class Job:
 
 @dataclass(slots=True, kw_only=True)
 class Ledger:
-    """The manifests of a run; several processes may append to one of them."""
+    """The manifests of a run; several processes and threads may append to one of them."""
 
     job: Job
     _known: dict[Path, dict[str, list[dict[str, Any]]]] = field(default_factory=dict)
@@ -48,10 +48,11 @@ class Ledger:
         if not os.path.lexists(target):
             return "free"
         name = _name(target, root)
-        if root not in self._known:
-            self._known[root] = read_manifest(root)
+        known = self._known.get(root)  # which another thread may `forget`
+        if known is None:
+            known = self._known[root] = read_manifest(root)
         digest = sha256(target.read_bytes())
-        ours = [r for r in self._known[root].get(name, []) if r["output_sha256"] == digest]
+        ours = [r for r in known.get(name, []) if r["output_sha256"] == digest]
         if not ours:
             return "foreign"
         same_job = [r for r in ours if self._is_this_job(r)]

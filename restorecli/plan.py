@@ -34,6 +34,7 @@ class Plan:
     strip_rows: int
     held_bytes: int  # by the process, or on the device, before the image is restored
     needed_bytes: int  # by the image beside that
+    spare_bytes: int = 0  # of the limit; 0 unless more memory would change nothing
 
     @property
     def exact(self) -> bool:
@@ -137,6 +138,8 @@ def make_plan(
     budget = MEMORY_SHARE * available_bytes
     if max_bytes is not None:
         budget = KEPT_SHARE * (max_bytes - held_bytes)
+    if plans[0].needed_bytes <= budget:
+        return replace(plans[0], spare_bytes=int(budget - plans[0].needed_bytes))
     for candidate in plans:
         if candidate.needed_bytes <= budget:
             return candidate
@@ -212,6 +215,7 @@ def smaller_plan(plan: Plan, size: tuple[int, int]) -> Plan | None:
         tile_px=tile_px,
         overlap_px=plan.overlap_px or DEFAULT_OVERLAP_PX,
         needed_bytes=plan.needed_bytes // 4,
+        spare_bytes=0,
     )
 
 

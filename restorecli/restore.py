@@ -1,13 +1,11 @@
-"""The use case: a job in, results out. One image, a list, or a folder."""
+"""A network on a device, and one picture at a time through it."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,35 +13,28 @@ from numpy.typing import DTypeLike
 from torch import Tensor
 
 from restorecli.allocator import give_back_freed_memory, keep_freed_memory
-from restorecli.atomic import remove_leftovers
 from restorecli.errors import DeviceError, InputError, RestoreError, WeightsError
-from restorecli.images import FileOptions, Photo
+from restorecli.images import Photo
 from restorecli.images.photo import WHITE, Pixels
 from restorecli.images.tensors import to_pixels, to_tensor
-from restorecli.inputs import Item, Selection
-from restorecli.manifest import Ledger
 from restorecli.networks.strips import restored_rows
 from restorecli.options import AUTO
 from restorecli.plan import (
+    MEMORY_SHARE,
     Plan,
     choose_device,
     choose_precision,
     free_bytes,
     held_bytes,
     make_plan,
-    peak_bytes,
     smaller_plan,
 )
-from restorecli.report import Report, Row, Settings
-from restorecli.results import finished_meanwhile, read, write
-from restorecli.scoring import InPass, protocol_text, versions
 from restorecli.tiling import tile_slices, tiled_rows
 from restorecli.weights import PublishedSetting, WeightEntry, registry
 from restorecli.weights.checkpoint import LoadedModel, load_model
 
 CONSTANT_RANGE = 0.5 / 255  # of [0, 1]: less than this is one value of 8 bits
 PICTURE_RANGE = 16 / 255  # more than this is no empty frame that a network may smooth away
-FILES_AS_THEY_ARE = FileOptions()
 ImageProgress = Callable[[float], None]  # share of one image that was just done
 
 
@@ -71,30 +62,21 @@ class Engine:
         on_progress: ImageProgress = lambda share: None,
         *,
         dtype: DTypeLike | None = None,
+        plan: Plan | None = None,
     ) -> tuple[Pixels, Plan]:
         """Restore RGB (H, W, 3) or gray (H, W) → the same shape, and the plan that was used.
 
         Values are uint8, uint16 or float32, and stay so unless ``dtype`` says otherwise; the
-        network sees float32. Out of memory halves an automatic tile until it fits; an explicit one
-        is never changed. Raises ``DeviceError`` when nothing fits, ``RestoreError`` when the output
-        is not finite, or has become one colour.
+        network sees float32. Without ``plan`` it is that of now. Out of memory halves an automatic
+        tile until it fits; an explicit one is never changed. Raises ``DeviceError`` when nothing
+        fits, ``RestoreError`` when the output is not finite, or has become one colour.
         """
         if self.model.channels == 1 and pixels.ndim == 3:
             raise InputError(
                 f"{self.model.id} restores gray pictures, this one is RGB.",
                 hint="Choose another --model.",
             )
-        give_back_freed_memory()
-        plan = make_plan(
-            self.model.network,
-            (pixels.shape[0], pixels.shape[1]),
-            available_bytes=free_bytes(self.device),
-            held_bytes=held_bytes(self.device),
-            max_bytes=self.max_bytes,
-            bytes_per_value=self.precision.itemsize,
-            tile=self.tile,
-            overlap_px=self.overlap_px,
-        )
+        plan = plan or self.plan((pixels.shape[0], pixels.shape[1]))
         kind = np.dtype(dtype or pixels.dtype)
         try:
             return self._within_memory(pixels, kind, plan, self.precision, on_progress)
@@ -102,6 +84,29 @@ class Engine:
             if self.precision == torch.float32:
                 raise
         return self._within_memory(pixels, kind, plan, torch.float32, on_progress)
+
+    def plan(self, size: tuple[int, int]) -> Plan:
+        """How a picture of ``size`` (height, width) would be restored now.
+
+        Raises ``DeviceError`` when it does not fit into ``max_bytes``.
+        """
+        give_back_freed_memory()
+        return make_plan(
+            self.model.network,
+            size,
+            available_bytes=free_bytes(self.device),
+            held_bytes=held_bytes(self.device),
+            max_bytes=self.max_bytes,
+            bytes_per_value=self.precision.itemsize,
+            tile=self.tile,
+            overlap_px=self.overlap_px,
+        )
+
+    def room_bytes(self, plan: Plan) -> int:
+        """Memory of the computer that other work may take while ``plan`` is carried out."""
+        if self.device.type == "cuda":
+            return int(MEMORY_SHARE * free_bytes(torch.device("cpu")))
+        return plan.spare_bytes
 
     def _within_memory(
         self,
@@ -270,140 +275,14 @@ def _entry(task: str, model_id: str | None, weights: Path | None) -> WeightEntry
     return entry
 
 
-class Listener(Protocol):
-    """Who is told while a run goes on."""
-
-    def start(self, total: int) -> None:
-        """Work on ``total`` inputs begins."""
-
-    def advance(self, share: float) -> None:
-        """``share`` of the current image has been done."""
-
-    def finish(self, row: Row) -> None:
-        """One input has come to its end."""
-
-
-def run(
-    engine: Engine,
-    task: str,
-    selection: Selection,
-    *,
-    listener: Listener,
-    scoring: InPass | None = None,
-    files: FileOptions = FILES_AS_THEY_ARE,
-    ledger: Ledger | None = None,
-) -> Report:
-    """Restore everything; one bad image never stops the rest, Ctrl-C ends the run cleanly."""
-    started = time.perf_counter()
-    rows: list[Row] = []
-    interrupted = False
-    listener.start(len(selection.items))
-    try:
-        for folder in {item.target.parent for item in selection.items if not item.to_stdout}:
-            remove_leftovers(folder)
-        for item in selection.items:
-            row = _restore_item(
-                engine, item, listener=listener, scoring=scoring, files=files, ledger=ledger
-            )
-            rows.append(row)
-            listener.finish(row)
-    except KeyboardInterrupt:
-        interrupted = True
-    exact = [row.exact for row in rows if row.exact is not None]
-    protocol = scoring.protocol if scoring else None
-    return Report(
-        title=f"{task}, {len(rows)} picture{'' if len(rows) == 1 else 's'}",
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        elapsed_s=time.perf_counter() - started,
-        settings=Settings(
-            command=task,
-            task=task,
-            model_id=engine.model.id,
-            model_sha256=engine.model.sha256,
-            protocol=protocol.name if protocol else None,
-            protocol_text=protocol_text(protocol) if protocol else None,
-            device=str(engine.device),
-            precision=engine.precision_name,
-            exact=all(exact) if exact else None,
-            versions=versions(),
-            options={"as_published": engine.published.text} if engine.published else {},
-        ),
-        rows=tuple(rows),
-        notes=(f"{selection.ignored} other file(s) ignored",) if selection.ignored else (),
-        interrupted=interrupted,
-    )
-
-
-def _restore_item(
-    engine: Engine,
-    item: Item,
-    *,
-    listener: Listener,
-    scoring: InPass | None,
-    files: FileOptions,
-    ledger: Ledger | None,
-) -> Row:
-    name, source, target = str(item.source), item.source, item.target
-    if item.finished:
-        return Row(name=name, input=name, output=str(target), status="skipped")
-    started = time.perf_counter()
-    try:
-        if item.error:
-            raise item.error
-        if finished_meanwhile(item, ledger):
-            return Row(name=name, input=name, output=str(target), status="skipped")
-        data, photo, dtype = read(item, files)
-        restored, plan = restore_photo(engine, photo, listener.advance, dtype=dtype)
-        lost = write(item, restored, files, ledger, source=data)
-    except RestoreError as error:
-        return Row(
-            name=name,
-            input=name,
-            status="failed",
-            error=str(error),
-            exit_code=error.exit_code,
-            elapsed_s=time.perf_counter() - started,
-        )
-    row = Row(
-        name=name,
-        input=name,
-        output=str(target),
-        height_px=photo.size[0],
-        width_px=photo.size[1],
-        exact=plan.exact,
-        tile_px=plan.tile_px,
-        strip_rows=plan.strip_rows,
-        elapsed_s=time.perf_counter() - started,
-        predicted_memory_bytes=plan.predicted_bytes,
-        peak_memory_bytes=peak_bytes(engine.device),
-        notes=photo.notes + lost,
-    )
-    return _scored(row, source, target, scoring) if scoring else row
-
-
-def _scored(row: Row, source: Path, target: Path, scoring: InPass) -> Row:
-    """``row`` with its scores; a picture that cannot be scored stays restored, with a note."""
-    reference = scoring.references.get(source)
-    if reference is None:
-        return row
-    try:
-        scores = {
-            "reference": str(reference),
-            "scores_before": scoring.scores(source, source),
-            "scores_after": scoring.scores(source, target),
-        }
-    except RestoreError as error:
-        scores = {"notes": (*row.notes, f"not scored: {error}")}
-    return row.model_copy(update=scores)
-
-
 def restore_photo(
     engine: Engine,
     photo: Photo,
     on_progress: ImageProgress = lambda share: None,
     *,
     dtype: DTypeLike | None = None,
+    plan: Plan | None = None,
 ) -> tuple[Photo, Plan]:
     """Restore the pixels of ``photo``; alpha and metadata are carried."""
-    pixels, plan = engine.restore(photo.filled(), on_progress, dtype=dtype)
+    pixels, plan = engine.restore(photo.filled(), on_progress, dtype=dtype, plan=plan)
     return photo.with_pixels(pixels), plan

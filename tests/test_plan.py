@@ -60,6 +60,8 @@ def test_lower_strips_come_before_tiles(network):
     assert lower.exact
     assert lower.strip_rows in {8, 16, 32}
     assert lower.predicted_bytes < plenty.predicted_bytes
+    assert plenty.spare_bytes == int(plan.MEMORY_SHARE * PLENTY) - plenty.needed_bytes
+    assert lower.spare_bytes == 0  # what else would use memory could change the plan
 
 
 @pytest.mark.parametrize("tile", [AUTO, None, 256])

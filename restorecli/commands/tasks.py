@@ -236,7 +236,8 @@ def task_command(task: str) -> Callable[..., None]:
             console.show_plan([planned(item) for item in selection.items], as_json=as_json)
             raise typer.Exit(EXIT_SOME_FAILED if any(i.error for i in selection.items) else EXIT_OK)
 
-        from restorecli import restore as engines  # imports torch
+        from restorecli import batch  # imports torch
+        from restorecli import restore as engines
 
         engine = engines.prepare(
             task,
@@ -250,7 +251,7 @@ def task_command(task: str) -> Callable[..., None]:
             published=setting,
         )
         with console.RunDisplay(as_json=as_json, quiet=quiet) as display:
-            report = engines.run(
+            report = batch.run(
                 engine,
                 task,
                 selection,

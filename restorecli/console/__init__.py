@@ -102,6 +102,10 @@ class RunDisplay:
         """Work on ``total`` images begins."""
         self.progress.update(self.files, total=total)
 
+    def begin(self) -> None:
+        """Work on the next image begins."""
+        self.progress.reset(self.inside)
+
     def advance(self, share: float) -> None:
         """``share`` of the current image has been done."""
         self.progress.advance(self.inside, 100 * share)
@@ -109,7 +113,6 @@ class RunDisplay:
     def finish(self, row: Row) -> None:
         """One input has come to its end."""
         self.progress.advance(self.files)
-        self.progress.reset(self.inside)
         if self.as_json:
             show_line(image_line(row))
         if not self.quiet or row.error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import stat
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -292,19 +293,23 @@ def _refuse_what_would_be_lost(
         )
 
 
+ONE_DECODER = threading.RLock()  # the switches below are those of the whole process
+
+
 @contextmanager
 def _quiet_decoders() -> Iterator[None]:
     """Switch Pillow's own pixel limit off: ours is checked before decoding. Nothing is logged."""
     for name in ("imagecodecs", "tifffile"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    before = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # corrupt metadata is kept as it is
-            yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = before
+    with ONE_DECODER:
+        before = Image.MAX_IMAGE_PIXELS
+        Image.MAX_IMAGE_PIXELS = None
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # corrupt metadata is kept as it is
+                yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
 
 
 def _cannot_read(path: Path, error: OSError) -> InputError:
