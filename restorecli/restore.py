@@ -76,8 +76,8 @@ class Engine:
                 f"{self.model.id} restores gray pictures, this one is RGB.",
                 hint="Choose another --model.",
             )
-        plan = plan or self.plan((pixels.shape[0], pixels.shape[1]))
         kind = np.dtype(dtype or pixels.dtype)
+        plan = plan or self.plan((pixels.shape[0], pixels.shape[1]), kind)
         try:
             return self._within_memory(pixels, kind, plan, self.precision, on_progress)
         except SpoiledError:
@@ -85,8 +85,8 @@ class Engine:
                 raise
         return self._within_memory(pixels, kind, plan, torch.float32, on_progress)
 
-    def plan(self, size: tuple[int, int]) -> Plan:
-        """How a picture of ``size`` (height, width) would be restored now.
+    def plan(self, size: tuple[int, int], dtype: DTypeLike) -> Plan:
+        """How a picture of ``size`` (height, width) would be restored to ``dtype`` now.
 
         Raises ``DeviceError`` when it does not fit into ``max_bytes``.
         """
@@ -98,6 +98,7 @@ class Engine:
             held_bytes=held_bytes(self.device),
             max_bytes=self.max_bytes,
             bytes_per_value=self.precision.itemsize,
+            bytes_per_result=np.dtype(dtype).itemsize,
             tile=self.tile,
             overlap_px=self.overlap_px,
         )

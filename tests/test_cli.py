@@ -15,11 +15,12 @@ import pytest
 import torch
 from PIL import Image
 
-from restorecli import __version__, plan
+from restorecli import __version__, bench, plan
 from restorecli import restore as engines
 from restorecli.errors import DeviceError, InputError, OutputError, UsageError, WeightsError
 from restorecli.manifest import LOCK, MANIFEST
 from restorecli.networks import NETWORKS
+from restorecli.weights import registry
 from tests.conftest import TINY, pixels_of, save_weights
 
 
@@ -358,6 +359,29 @@ def test_bench_measures_the_installed_networks(cli):
     assert measured["exact"] is True
     assert measured["s_per_megapixel"] == pytest.approx(measured["elapsed_s"] / (40 * 24 / 1e6))
     assert measured["peak_memory_bytes"] > 100_000_000  # PyTorch alone
+
+
+def test_the_table_of_bench_fits_a_terminal_of_80_columns(cli, monkeypatch):
+    def measured(trial):
+        return bench.Measured(
+            model_id=trial.model_id, device="cpu", precision="fp32", height_px=4096,
+            width_px=4096, elapsed_s=1234.5678, s_per_megapixel=73.58512,
+            predicted_memory_bytes=12_345_678_900, peak_memory_bytes=9_876_543_210,
+            exact=trial.model_id != "hint-derain-compact", strip_rows=16, tile_px=1024,
+        )  # fmt: skip
+
+    monkeypatch.setattr(bench, "measure", measured)
+    longest = max(registry(), key=len)
+    models = ("--model", longest, "--model", "hint-derain-compact")
+    outcome = cli("bench", *models, "--size", "4096x4096")
+    lines = outcome.stdout.splitlines()
+    assert "4096×4096 pixels, cpu, fp32" in lines[0]
+    assert max(map(len, lines)) <= 80
+    (row,) = (line for line in lines if longest in line)
+    assert row.replace("│", " ").split() == [
+        longest, "1234.57", "73.59", "9877", "(12346)", "16", "rows",
+    ]  # fmt: skip
+    assert "(1024 px)" in outcome.stdout
 
 
 def test_bench_of_a_network_that_is_not_here_ends_with_its_code(cli):

@@ -17,7 +17,9 @@ def network():
     return NETWORKS["hint"](**TINY)
 
 
-def planned(network, size, available_bytes, tile=AUTO, overlap_px=64, max_bytes=None):
+def planned(
+    network, size, available_bytes, tile=AUTO, overlap_px=64, max_bytes=None, bytes_per_result=1
+):
     return make_plan(
         network,
         size,
@@ -25,6 +27,7 @@ def planned(network, size, available_bytes, tile=AUTO, overlap_px=64, max_bytes=
         held_bytes=0,
         max_bytes=max_bytes,
         bytes_per_value=4,
+        bytes_per_result=bytes_per_result,
         tile=tile,
         overlap_px=overlap_px,
     )
@@ -62,6 +65,14 @@ def test_lower_strips_come_before_tiles(network):
     assert lower.predicted_bytes < plenty.predicted_bytes
     assert plenty.spare_bytes == int(plan.MEMORY_SHARE * PLENTY) - plenty.needed_bytes
     assert lower.spare_bytes == 0  # what else would use memory could change the plan
+
+
+@pytest.mark.parametrize("tile", [None, 256])
+def test_a_result_of_16_bits_takes_twice_the_memory_of_8(network, tile):
+    eight, sixteen = (
+        planned(network, (600, 500), PLENTY, tile=tile, bytes_per_result=size) for size in (1, 2)
+    )
+    assert sixteen.needed_bytes - eight.needed_bytes == 3 * 600 * 500
 
 
 @pytest.mark.parametrize("tile", [AUTO, None, 256])

@@ -12,7 +12,7 @@ from restorecli.options import parse_memory, parse_size
 if TYPE_CHECKING:
     from restorecli.bench import Measured
 
-COLUMNS = ("model", "size", "seconds", "s per megapixel", "peak memory", "predicted", "how")
+COLUMNS = ("model", "seconds", "s/MP", "peak MB\n(predicted)", "strips\n(tiles)")
 
 
 def bench(
@@ -55,18 +55,19 @@ def bench(
     if as_json:
         console.show_json({"measured": [asdict(result) for result in results]})
         return
-    console.show_table("restore bench", COLUMNS, [_cells(result) for result in results])
+    ways = dict.fromkeys(f"{result.device}, {result.precision}" for result in results)
+    title = f"{plane[1]}×{plane[0]} pixels, {'; '.join(ways)} (s/MP: seconds per megapixel)"
+    console.show_table(title, COLUMNS, [_cells(result) for result in results])
 
 
 def _cells(result: Measured) -> list[str]:
-    how = f"strips of {result.strip_rows} rows"
+    """One line of the table, which is at most 80 characters wide."""
+    tiles = "" if result.exact else f"\n({result.tile_px} px)"
+    peak, predicted = result.peak_memory_bytes, result.predicted_memory_bytes
     return [
         result.model_id,
-        f"{result.width_px}×{result.height_px}",
         f"{result.elapsed_s:.2f}",
         f"{result.s_per_megapixel:.2f}",
-        f"{result.peak_memory_bytes / 1e6:.0f} MB",
-        f"{result.predicted_memory_bytes / 1e6:.0f} MB",
-        f"{how}, {result.device}, {result.precision}"
-        + ("" if result.exact else f", tiles of {result.tile_px} px"),
+        f"{peak / 1e6:.0f} ({predicted / 1e6:.0f})",
+        f"{result.strip_rows} rows{tiles}",
     ]
