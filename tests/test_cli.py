@@ -240,12 +240,6 @@ def test_bad_options_end_before_any_work(cli, photo_file, monkeypatch, options, 
         assert files_in(path.parent) == ["a.png"]
 
 
-def test_a_task_without_a_bundled_network_says_how_to_get_one(cli, photo_file):
-    outcome = cli("defocus", photo_file())
-    assert outcome.exit_code == WeightsError.exit_code
-    assert "restore defocus --quality best" in outcome.stderr
-
-
 def test_an_output_below_a_file_is_refused_and_the_others_go_on(
     cli, photo_file, identity_weights, tmp_path
 ):

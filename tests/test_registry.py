@@ -78,6 +78,13 @@ def test_two_defaults_for_one_task_are_refused():
         read_registry(one + one.replace("some-model", "other-model"))
 
 
+def test_every_task_has_a_network_in_the_package():
+    for task in TASKS:
+        assert registry().default(task).is_bundled
+    with pytest.raises(WeightsError, match="No network for derain"):
+        read_registry(GOOD).default("derain")
+
+
 def test_an_unknown_id_is_answered_with_the_nearest_one():
     with pytest.raises(WeightsError) as refused:
         registry()["restormer-derane"]

@@ -218,31 +218,24 @@ class Registry(Mapping[str, WeightEntry]):
         for entry in self._entries.values():
             if task in entry.default_for:
                 return entry
-        better = self._best(task)
-        if better:
-            hint = f"`restore {task} --quality best …` gets {better.id}{size_text(better)} first."
-        else:
-            hint = "Bring one: `restore models import FILE --task " + f"{task}`, then --model ID."
-        raise WeightsError(f"No network for {task} is inside this version.", hint=hint)
+        raise WeightsError(
+            f"No network for {task} is inside this version.", hint="Install restorecli again."
+        )
 
     def best(self, task: str) -> WeightEntry:
         """The full-size checkpoint of a task: installed, or one that can be downloaded."""
-        found = self._best(task)
-        if found is None:
-            raise WeightsError(
-                f"No better network for {task} can be downloaded.",
-                hint=f"Bring one: `restore models import FILE --task {task}`, then --model ID.",
-            )
-        return found
-
-    def _best(self, task: str) -> WeightEntry | None:
         usable = [e for e in self._entries.values() if task in e.tasks and not e.is_bundled]
         published = [
             e
             for e in usable
             if e.url and e.sha256 and e.options.get("dim", FULL_SIZE_DIM) >= FULL_SIZE_DIM
         ]
-        return next(iter([*published, *(e for e in usable if e.path)]), None)
+        for entry in (*published, *(e for e in usable if e.path)):
+            return entry
+        raise WeightsError(
+            f"No better network for {task} can be downloaded.",
+            hint=f"Bring one: `restore models import FILE --task {task}`, then --model ID.",
+        )
 
 
 def size_text(entry: WeightEntry) -> str:
