@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +14,6 @@ from numpy.typing import DTypeLike
 from torch import Tensor
 
 from restorecli.allocator import give_back_freed_memory, keep_freed_memory
-from restorecli.atomic import remove_leftovers
 from restorecli.errors import DeviceError, InputError, RestoreError, WeightsError
 from restorecli.images import FileOptions, Photo
 from restorecli.images.photo import WHITE, Pixels
@@ -34,9 +32,10 @@ from restorecli.plan import (
     peak_bytes,
     smaller_plan,
 )
-from restorecli.report import Report, Row, Settings
+from restorecli.report import Report, Row
 from restorecli.results import finished_meanwhile, read, write
-from restorecli.scoring import InPass, protocol_text, versions
+from restorecli.running import Listener, collect, failed, settings_of, settled
+from restorecli.scoring import InPass
 from restorecli.tiling import tile_slices, tiled_rows
 from restorecli.weights import WeightEntry, registry
 from restorecli.weights.checkpoint import LoadedModel, load_model
@@ -215,12 +214,17 @@ def prepare(
     tile: int | None,
     overlap_px: int,
     max_bytes: int | None = None,
+    threads: int | None = None,
 ) -> Engine:
     """Find the network of ``task``, load it, and put it on the device.
+
+    ``threads`` is how many of them compute; ``None`` leaves it to PyTorch.
 
     Raises ``WeightsError``, ``DeviceError`` or ``UsageError``; nothing has been written then.
     """
     keep_freed_memory()
+    if threads is not None:
+        torch.set_num_threads(threads)
     entry = _entry(task, model_id, weights)
     chosen_device = choose_device(device)
     dtype = choose_precision(precision)
@@ -257,19 +261,6 @@ def _entry(task: str, model_id: str | None, weights: Path | None) -> WeightEntry
     return entry
 
 
-class Listener(Protocol):
-    """Who is told while a run goes on."""
-
-    def start(self, total: int) -> None:
-        """Work on ``total`` inputs begins."""
-
-    def advance(self, share: float) -> None:
-        """``share`` of the current image has been done."""
-
-    def finish(self, row: Row) -> None:
-        """One input has come to its end."""
-
-
 def run(
     engine: Engine,
     task: str,
@@ -281,46 +272,22 @@ def run(
     ledger: Ledger | None = None,
 ) -> Report:
     """Restore everything; one bad image never stops the rest, Ctrl-C ends the run cleanly."""
-    started = time.perf_counter()
-    rows: list[Row] = []
-    interrupted = False
-    listener.start(len(selection.items))
-    try:
-        for folder in {item.target.parent for item in selection.items if not item.to_stdout}:
-            remove_leftovers(folder)
-        for item in selection.items:
-            row = _restore_item(
-                engine, item, listener=listener, scoring=scoring, files=files, ledger=ledger
-            )
-            rows.append(row)
-            listener.finish(row)
-    except KeyboardInterrupt:
-        interrupted = True
-    exact = [row.exact for row in rows if row.exact is not None]
-    protocol = scoring.protocol if scoring else None
-    return Report(
-        title=f"{task}, {len(rows)} picture{'' if len(rows) == 1 else 's'}",
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        elapsed_s=time.perf_counter() - started,
-        settings=Settings(
-            command=task,
-            task=task,
-            model_id=engine.model.id,
-            model_sha256=engine.model.sha256,
-            protocol=protocol.name if protocol else None,
-            protocol_text=protocol_text(protocol) if protocol else None,
-            device=str(engine.device),
-            precision=engine.precision_name,
-            exact=all(exact) if exact else None,
-            versions=versions(),
-        ),
-        rows=tuple(rows),
-        notes=(f"{selection.ignored} other file(s) ignored",) if selection.ignored else (),
-        interrupted=interrupted,
+    rows = (
+        restore_item(engine, item, listener=listener, scoring=scoring, files=files, ledger=ledger)
+        for item in selection.items
     )
+    settings = settings_of(
+        task,
+        model_id=engine.model.id,
+        model_sha256=engine.model.sha256,
+        device=str(engine.device),
+        precision=engine.precision_name,
+        scoring=scoring,
+    )
+    return collect(enumerate(rows), task, selection, listener=listener, settings=settings)
 
 
-def _restore_item(
+def restore_item(
     engine: Engine,
     item: Item,
     *,
@@ -329,27 +296,19 @@ def _restore_item(
     files: FileOptions,
     ledger: Ledger | None,
 ) -> Row:
+    """Restore one picture from file to file, whatever engine asks for it; its row tells how."""
+    if (row := settled(item)) is not None:
+        return row
     name, source, target = str(item.source), item.source, item.target
-    if item.finished:
-        return Row(name=name, input=name, output=str(target), status="skipped")
     started = time.perf_counter()
     try:
-        if item.error:
-            raise item.error
         if finished_meanwhile(item, ledger):
             return Row(name=name, input=name, output=str(target), status="skipped")
         data, photo, dtype = read(item, files)
         restored, plan = restore_photo(engine, photo, listener.advance, dtype=dtype)
         lost = write(item, restored, files, ledger, source=data)
     except RestoreError as error:
-        return Row(
-            name=name,
-            input=name,
-            status="failed",
-            error=str(error),
-            exit_code=error.exit_code,
-            elapsed_s=time.perf_counter() - started,
-        )
+        return failed(item, error, time.perf_counter() - started)
     row = Row(
         name=name,
         input=name,
@@ -373,14 +332,14 @@ def _scored(row: Row, source: Path, target: Path, scoring: InPass) -> Row:
     if reference is None:
         return row
     try:
-        scores = {
-            "reference": str(reference),
-            "scores_before": scoring.scores(source, source),
-            "scores_after": scoring.scores(source, target),
-        }
+        return replace(
+            row,
+            reference=str(reference),
+            scores_before=scoring.scores(source, source),
+            scores_after=scoring.scores(source, target),
+        )
     except RestoreError as error:
-        scores = {"notes": (*row.notes, f"not scored: {error}")}
-    return row.model_copy(update=scores)
+        return replace(row, notes=(*row.notes, f"not scored: {error}"))
 
 
 def restore_photo(

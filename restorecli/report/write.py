@@ -11,7 +11,7 @@ from pathlib import Path
 
 from restorecli.atomic import write_atomically
 from restorecli.errors import OutputError, UsageError
-from restorecli.report.data import Report, Row, score_columns, scores_by_kind
+from restorecli.report.data import ROW, Report, Row, score_columns, scores_by_kind
 from restorecli.report.html import html
 from restorecli.report.pictures import Reader
 from restorecli.report.words import printable
@@ -82,12 +82,12 @@ def json_lines(report: Report) -> Iterator[str]:
 
 def image_line(row: Row) -> str:
     """One picture as a line of JSON."""
-    return json.dumps({"type": "image", **_plain(row)})
+    return json.dumps({"type": "image", **json.loads(ROW.dump_json(row))})
 
 
 def summary_line(report: Report) -> str:
     """Everything but the pictures as a line of JSON."""
-    rest = {key: value for key, value in _plain(report).items() if key != "rows"}
+    rest = json.loads(report.model_dump_json(exclude={"rows"}))
     return json.dumps({"type": "summary", **rest})
 
 
@@ -176,8 +176,3 @@ def _inert(value: object) -> object:
     if isinstance(value, str) and value.startswith(FORMULA_STARTS):
         return f"./{value}"
     return value
-
-
-def _plain(model: Row | Report) -> dict[str, object]:
-    plain: dict[str, object] = json.loads(model.model_dump_json())
-    return plain
