@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +20,10 @@ from typing import Any, Literal
 from filelock import FileLock
 
 from restorecli.errors import OutputError
+from restorecli.storage import files, is_remote
 
 MANIFEST, LOCK = ".restore.jsonl", ".restore.lock"
+SEGMENTS, SEGMENT_RECORDS = ".restore", 256  # at an address: 40 KB a record on average, for resume
 LOCK_TIMEOUT_S = 60
 State = Literal["free", "finished", "outdated", "foreign"]
 
@@ -39,13 +42,14 @@ class Ledger:
 
     job: Job
     _known: dict[Path, dict[str, list[dict[str, Any]]]] = field(default_factory=dict)
+    _segments: dict[Path, Segment] = field(default_factory=dict)
 
     def state(self, source: Path, target: Path, root: Path) -> State:
         """What ``target`` is: not there, this result, a result of ours by other means, or foreign.
 
         Raises ``OSError`` when a file cannot be read.
         """
-        if not os.path.lexists(target):
+        if not (target.exists() or target.is_symlink()):
             return "free"
         name = _name(target, root)
         if root not in self._known:
@@ -83,6 +87,11 @@ class Ledger:
                 "output_sha256": output_sha256,
             }
         )
+        if is_remote(root):
+            if root not in self._segments:
+                self._segments[root] = Segment(root)
+            self._segments[root].append(line)
+            return
         try:
             with FileLock(root / LOCK, timeout=LOCK_TIMEOUT_S):
                 _append(root / MANIFEST, line)
@@ -93,10 +102,38 @@ class Ledger:
             ) from error
 
 
+class Segment:
+    """One writer's part of the manifest of a folder at an address, where nothing can be appended.
+
+    Each record uploads the part anew, so a part is closed before that becomes much.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._begin()
+
+    def append(self, line: str) -> None:
+        """Add one record; it is stored when this returns. Raises ``OSError``."""
+        if len(self.lines) == SEGMENT_RECORDS:
+            self._begin()
+        self.lines.append(line)
+        self.address.write_bytes("".join(line + "\n" for line in self.lines).encode())
+
+    def _begin(self) -> None:
+        self.lines: list[str] = []
+        self.address = self.root / SEGMENTS / f"{secrets.token_hex(8)}.jsonl"
+
+
+def segments(root: Path) -> list[Path]:
+    """The parts of the manifest of ``root``."""
+    return [part for part, _ in files(root / SEGMENTS, recursive=False)]
+
+
 def read_manifest(folder: Path) -> dict[str, list[dict[str, Any]]]:
     """Records by the name of the output; lines that are damaged or cut off count for nothing."""
     try:
-        lines = (folder / MANIFEST).read_bytes().splitlines()
+        parts = segments(folder) if is_remote(folder) else [folder / MANIFEST]
+        lines = [line for part in parts for line in part.read_bytes().splitlines()]
     except OSError:
         return {}
     records: dict[str, list[dict[str, Any]]] = {}

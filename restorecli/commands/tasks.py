@@ -119,7 +119,7 @@ AllowMissing = Annotated[
     bool, typer.Option("--allow-missing", help="Restore what has no reference, unscored.")
 ]
 Reports = Annotated[
-    list[Path] | None,
+    list[str] | None,
     typer.Option("--report", metavar="FILE", help="Write .json, .jsonl, .csv, .md or .html."),
 ]
 Json = Annotated[
@@ -172,8 +172,10 @@ def task_command(task: str) -> Callable[..., None]:
         from restorecli.metrics import find_protocol
         from restorecli.report import check_destination, write
         from restorecli.results import resumed
+        from restorecli.storage import is_remote, path_of
 
-        for path in reports or []:
+        report_paths = [path_of(name) for name in reports or []]
+        for path in report_paths:
             check_destination(path, overwrite=overwrite)
         chosen = find_protocol(protocol or PROTOCOL_OF_TASK[task])
 
@@ -191,6 +193,8 @@ def task_command(task: str) -> Callable[..., None]:
             )
         if in_place and ref:
             raise UsageError("--ref needs the input after the result is written: not --in-place.")
+        if ref and any(map(is_remote, paths)):
+            raise UsageError("--ref needs inputs on this machine's file systems.")
         selection = select(
             paths,
             naming,
@@ -242,7 +246,7 @@ def task_command(task: str) -> Callable[..., None]:
                 ledger=ledger,
             )
         console.show_summary(report, as_json=as_json, quiet=quiet)
-        for path in reports or []:
+        for path in report_paths:
             write(report, path, read=scoring.read_pixels)
         raise typer.Exit(report.exit_code)
 

@@ -15,6 +15,7 @@ from restorecli.report.data import ROW, Report, Row, score_columns, scores_by_ki
 from restorecli.report.html import html
 from restorecli.report.pictures import Reader
 from restorecli.report.words import printable
+from restorecli.storage import is_remote
 
 FORMATS: dict[str, str] = {
     ".json": "everything, for programs; described by a JSON Schema",
@@ -40,7 +41,7 @@ def check_destination(
             f"Cannot tell the format of {printable(str(path))}: its ending is {path.suffix!r}.",
             hint=f"Use one of {', '.join(formats)}.",
         )
-    if not path.parent.is_dir():
+    if not is_remote(path) and not path.parent.is_dir():
         raise OutputError(f"The folder {printable(str(path.parent))} does not exist.")
     if path.is_dir():
         raise OutputError(f"{printable(str(path))} is a folder, not a file.")
