@@ -163,15 +163,16 @@ def select(
     items: list[Item] = []
     ignored = 0
     keeps_manifest = len(inputs) > 1 or resume or naming.in_place or (not names_a_file and output)
+    looks_back = resume and not naming.in_place
     for path in inputs:
         if path is STDIN:
             items.append(_stream(naming))
         elif _is_folder(path):
-            found, others = _in_folder(path, naming, recursive=recursive)
+            found, others = _in_folder(path, naming, recursive=recursive, resume=looks_back)
             items += found
             ignored += others
         else:
-            item = _single(path, naming, names_a_file=names_a_file)
+            item = _single(path, naming, names_a_file=names_a_file, resume=looks_back)
             root = output if output and not names_a_file else item.target.parent
             items.append(replace(item, root=root if keeps_manifest else None))
     items = [_checked(item) for item in items]
@@ -209,9 +210,14 @@ def _is_folder(path: Path) -> bool:
     return path.is_dir()
 
 
-def _kind(path: Path) -> str | None:
-    """`identify`; at an address by the name, if that is a picture's: reading it tells the rest."""
-    if is_remote(path) and (kind := FORMAT_OF_SUFFIX.get(path.suffix.lower())):
+def _kind(path: Path, result: Path | None) -> str | None:
+    """`identify`, or the format that the name tells, where looking inside is left to reading.
+
+    A look into each of a million files takes minutes, at addresses hours: it is spared there, and
+    where a run goes on and the ``result`` is there already.
+    """
+    kind = FORMAT_OF_SUFFIX.get(path.suffix.lower())
+    if kind and (is_remote(path) or (result is not None and os.path.lexists(result))):
         return kind
     return identify(path)
 
@@ -247,12 +253,12 @@ def _stream(naming: Naming) -> Item:
     return Item(source=STDIN, target=target, data=data, to_stdout=output is None)
 
 
-def _single(path: Path, naming: Naming, *, names_a_file: bool) -> Item:
+def _single(path: Path, naming: Naming, *, names_a_file: bool, resume: bool) -> Item:
     """A file that was named: whatever is wrong with it is an error."""
     error: RestoreError | None = None
     kind = None
     try:
-        kind = _kind(path)
+        kind = _kind(path, _result(path, None, naming, names_a_file) if resume else None)
         if kind is None:
             error = _not_an_image(path)
     except RestoreError as problem:
@@ -260,14 +266,17 @@ def _single(path: Path, naming: Naming, *, names_a_file: bool) -> Item:
     if naming.output == STREAM:
         target = Path(f"<stdout>{suffix_for(path.suffix, kind)}")
         return Item(source=path, target=target, to_stdout=True, error=error)
-    output = naming.folder
     if naming.in_place:
         return _in_place(path, kind, error)
+    return Item(source=path, target=_result(path, kind, naming, names_a_file), error=error)
+
+
+def _result(path: Path, kind: str | None, naming: Naming, names_a_file: bool) -> Path:
+    """Where the result of a single file goes; ``kind`` matters where its suffix cannot stay."""
+    output = naming.folder
     if output is None:
-        target = path.with_name(naming.name(path, kind, BESIDE))
-    else:
-        target = output if names_a_file else output / naming.name(path, kind, IN_FOLDER)
-    return Item(source=path, target=target, error=error)
+        return path.with_name(naming.name(path, kind, BESIDE))
+    return output if names_a_file else output / naming.name(path, kind, IN_FOLDER)
 
 
 def _in_place(path: Path, kind: str | None, error: RestoreError | None) -> Item:
@@ -293,7 +302,9 @@ def _not_an_image(path: Path) -> InputError:
     return InputError(f"Cannot read {path}: not an image (starts with {start!r}).")
 
 
-def _in_folder(folder: Path, naming: Naming, *, recursive: bool) -> tuple[list[Item], int]:
+def _in_folder(
+    folder: Path, naming: Naming, *, recursive: bool, resume: bool
+) -> tuple[list[Item], int]:
     """Pictures in ``folder`` by content; other files are counted, broken pictures are items."""
     if is_remote(folder) and len(folder.parts) == 2 and not (naming.output or naming.in_place):
         raise UsageError(f"{folder} is a whole bucket: no folder is beside it.", hint="Give -o.")
@@ -302,12 +313,17 @@ def _in_folder(folder: Path, naming: Naming, *, recursive: bool) -> tuple[list[I
     own = set() if naming.in_place else recorded_outputs(folder)
     items = []
     ignored = 0
+
+    def target_of(path: Path, kind: str | None) -> Path:
+        name = naming.name(path, kind, IN_FOLDER)
+        return (root / path.relative_to(folder)).with_name(name)
+
     for path in _files(folder, root, recursive=recursive, seen=set()):
         if path in own or (not naming.in_place and _is_result(path, naming.task)):
             continue
         kind, error = None, None
         try:
-            kind = _kind(path)
+            kind = _kind(path, target_of(path, None) if resume else None)
         except RestoreError as problem:
             error = problem
         if kind is None and error is None:
@@ -318,9 +334,7 @@ def _in_folder(folder: Path, naming: Naming, *, recursive: bool) -> tuple[list[I
         if naming.in_place:
             items.append(replace(_in_place(path, kind, error), root=root))
             continue
-        name = naming.name(path, kind, IN_FOLDER)
-        target = (root / path.relative_to(folder)).with_name(name)
-        items.append(Item(source=path, target=target, root=root, error=error))
+        items.append(Item(source=path, target=target_of(path, kind), root=root, error=error))
     return items, ignored
 
 
@@ -359,21 +373,32 @@ def _remote_files(folder: Path, root: Path, *, recursive: bool) -> Iterator[Path
             yield path
 
 
-def _key(path: Path) -> str:
-    """The same for two names of one file, also where case or composition make no difference."""
+def _key(path: Path, folders: dict[str, str]) -> str:
+    """The same for two names of one file, also where case or composition make no difference.
+
+    ``folders`` remembers where folders really are: asking for each picture takes a minute for a
+    million.
+    """
     if is_remote(path):
         return str(path)
-    name = os.path.normcase(path.resolve())
-    return unicodedata.normalize("NFC", name).casefold()
+    folder, name = os.path.split(path)
+    if os.path.islink(path) or name == "..":  # noqa: PTH114 (a Path is slower)
+        real = os.path.realpath(path)
+    else:
+        if folder not in folders:
+            folders[folder] = os.path.realpath(folder)
+        real = os.path.join(folders[folder], name)  # noqa: PTH118
+    return unicodedata.normalize("NFC", os.path.normcase(real)).casefold()
 
 
 def _refuse_collisions(items: Sequence[Item], *, in_place: bool) -> None:
-    sources = {_key(item.source): item.source for item in items}
+    folders: dict[str, str] = {}
+    sources = {_key(item.source, folders) for item in items}
     targets: dict[str, Path] = {}
     for item in items:
         if item.to_stdout:
             continue
-        key = _key(item.target)
+        key = _key(item.target, folders)
         if key in targets:
             raise OutputError(
                 f"{targets[key]} and {item.source} would both become {item.target}.",
