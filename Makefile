@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 EXAMPLE := examples/rocket-rain.png
 
-.PHONY: demo test test-long test-browser check bench
+.PHONY: demo test test-long test-browser test-cluster check bench
 .DEFAULT_GOAL := demo
 
 $(VENV)/run: pyproject.toml constraints.txt
@@ -20,21 +20,26 @@ demo: $(VENV)/run
 	$(BIN)/restore derain $(EXAMPLE) -o demo/ --overwrite
 
 test: $(VENV)/develop
-	$(BIN)/python -m pytest -m 'not long and not browser'
+	$(BIN)/python -m pytest -m 'not long and not browser and not cluster'
 
 test-long: $(VENV)/develop
-	$(BIN)/python -m pytest -m 'not browser'
+	$(BIN)/python -m pytest -m 'not browser and not cluster'
 
 # Needs a Chromium, such as Debian's package of that name.
 test-browser: $(VENV)/develop
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser]'
 	$(BIN)/python -m pytest -m browser
 
+# Starts Ray clusters of three nodes, and an S3 server, on this machine.
+test-cluster: $(VENV)/develop
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cluster]'
+	$(BIN)/python -m pytest -m cluster
+
 check: $(VENV)/develop
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m 'not long and not browser'
+	$(BIN)/python -m pytest -m 'not long and not browser and not cluster'
 
 bench: $(VENV)/develop
 	$(BIN)/python -m benchmarks.strips
