@@ -7,6 +7,7 @@ environment, and its libraries repeat what fails for a moment. What fails for go
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from restorecli.errors import InputError, UsageError
 
 SEPARATOR = "://"
 READ_AHEAD_BYTES = 2**18  # of a file of which the beginning may be enough
-TIMEOUTS = {"s3": {"config_kwargs": {"connect_timeout": 10, "read_timeout": 60}}}
+OPTIONS = {"s3": {"config_kwargs": {"connect_timeout": 10, "read_timeout": 60}}}  # of fsspec
 
 
 class Address(PurePosixPath):
@@ -190,7 +191,7 @@ def _system(scheme: str) -> Any:
             hint="Install it with: pip install 'restorecli[remote]'",
         ) from error
     try:
-        return fsspec.filesystem(scheme, use_listings_cache=False, **TIMEOUTS.get(scheme, {}))
+        return fsspec.filesystem(scheme, use_listings_cache=False, **OPTIONS.get(scheme, {}))
     except (ImportError, ValueError) as error:
         raise UsageError(f"Cannot use {scheme}{SEPARATOR}: {error}.") from error
 
@@ -200,9 +201,7 @@ def _as_os_error() -> Iterator[None]:
     """Whatever a storage library raises is an ``OSError`` with its sentence."""
     try:
         yield
-    except OSError as error:
-        if error.strerror is None and error.args:
-            raise type(error)(5, str(error)) from error
-        raise
     except Exception as error:  # botocore, aiohttp and others have trees of their own
-        raise OSError(5, f"{type(error).__name__}: {error}") from error
+        kinds = (FileExistsError, FileNotFoundError, PermissionError, IsADirectoryError)
+        kind = next((kind for kind in kinds if isinstance(error, kind)), OSError)
+        raise kind(errno.EIO, f"{type(error).__name__}: {error}") from error
