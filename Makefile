@@ -6,7 +6,7 @@ EXAMPLE := examples/rocket-rain.png
 # One process for each core, with one thread: two would wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
-.PHONY: demo test test-long test-browser check bench
+.PHONY: demo test test-long test-browser test-cluster check bench
 .DEFAULT_GOAL := demo
 
 $(VENV)/run: pyproject.toml constraints.txt
@@ -22,21 +22,26 @@ demo: $(VENV)/run
 	$(BIN)/restore derain $(EXAMPLE) -o demo/ --overwrite
 
 test: $(VENV)/develop
-	$(PYTEST) -m 'not long and not browser'
+	$(PYTEST) -m 'not long and not browser and not cluster'
 
 test-long: $(VENV)/develop
-	$(BIN)/python -m pytest -m 'not browser'
+	$(BIN)/python -m pytest -m 'not browser and not cluster'
 
 # Needs a Chromium, such as Debian's package of that name.
 test-browser: $(VENV)/develop
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser]'
 	$(BIN)/python -m pytest -m browser
 
+# Starts Ray clusters of three nodes, and an S3 server, on this machine.
+test-cluster: $(VENV)/develop
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cluster]'
+	$(BIN)/python -m pytest -m cluster
+
 check: $(VENV)/develop
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(PYTEST) -m 'not long and not browser'
+	$(PYTEST) -m 'not long and not browser and not cluster'
 
 bench: $(VENV)/develop
 	$(BIN)/python -m benchmarks.strips

@@ -8,16 +8,22 @@ import platform
 import re
 import secrets
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
 from restorecli.errors import OutputError
+from restorecli.storage import is_remote, upload
 
 HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
-PARTIAL = re.compile(rf"\.restore-{HOST}-(\d+)-[0-9a-f]{{16}}\.partial")
+PARTIAL = re.compile(r"\.restore-([0-9a-f]{8})-(\d+)-[0-9a-f]{16}\.partial")
+
+
+def partial_name() -> str:
+    """A new name for a file of this process that has not got its own name yet."""
+    return f".restore-{HOST}-{os.getpid()}-{secrets.token_hex(8)}.partial"
 
 
 def write_atomically(
@@ -37,10 +43,13 @@ def write_atomically(
     Raises ``OutputError`` when ``path`` exists and ``overwrite`` is false, or cannot be written.
     """
     try:
+        if is_remote(path):
+            _upload(path, data, overwrite=overwrite, before_publishing=before_publishing)
+            return
         if overwrite and path.is_symlink():
             path = path.resolve()
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".restore-{HOST}-{os.getpid()}-{secrets.token_hex(8)}.partial")
+        partial = path.with_name(partial_name())
         try:
             descriptor = os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY | _BINARY, mode)
             with open(descriptor, "wb") as file:  # noqa: PTH123 (a descriptor, not a path)
@@ -61,16 +70,40 @@ def write_atomically(
         ) from error
 
 
+def _upload(
+    path: Path, data: bytes, *, overwrite: bool, before_publishing: Callable[[], None]
+) -> None:
+    """An object is there when its upload is complete, and not before."""
+    before_publishing()
+    try:
+        upload(path, data, overwrite=overwrite)
+    except FileExistsError as error:
+        raise _exists_already(path) from error
+
+
 _BINARY = getattr(os, "O_BINARY", 0)  # Windows
 
 
 def remove_leftovers(folder: Path) -> None:
     """Remove what processes of this machine that ended by force left half-written in ``folder``."""
-    with suppress(OSError):
-        for path in folder.iterdir():
-            found = PARTIAL.fullmatch(path.name)
-            if found and not _is_at_work(int(found[1]), path):
-                path.unlink(missing_ok=True)
+    for path, host, process_id in _partials(folder):
+        if host == HOST and not _is_at_work(process_id, path):
+            path.unlink(missing_ok=True)
+
+
+def remove_partials(folder: Path, host: str, process_id: int) -> None:
+    """Remove what a process, of which it is known that it has ended, left in ``folder``."""
+    for path, *owner in _partials(folder):
+        if owner == [host, process_id]:
+            path.unlink(missing_ok=True)
+
+
+def _partials(folder: Path) -> Iterator[tuple[Path, str, int]]:
+    """Half-written files in ``folder``, each with its host and process."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if found := PARTIAL.fullmatch(entry.name):
+                yield folder / entry.name, found[1], int(found[2])
 
 
 def _is_at_work(process_id: int, partial: Path) -> bool:

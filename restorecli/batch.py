@@ -5,46 +5,36 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
-from typing import Protocol
 
 from numpy.typing import DTypeLike
 
-from restorecli.atomic import remove_leftovers
 from restorecli.errors import DeviceError, RestoreError
 from restorecli.images import FileOptions, Photo
 from restorecli.inputs import Item, Selection
 from restorecli.manifest import Ledger
 from restorecli.pipeline import Beside
 from restorecli.plan import Plan, peak_bytes
-from restorecli.report import Report, Row, Settings
+from restorecli.report import Report, Row
 from restorecli.restore import Engine, restore_photo
 from restorecli.results import finished_meanwhile, read, write
-from restorecli.scoring import InPass, protocol_text, versions
+from restorecli.running import (
+    Listener,
+    clear_away,
+    failed,
+    report_of,
+    settings_of,
+    settled,
+    skipped,
+)
+from restorecli.scoring import InPass
 
 FILES_AS_THEY_ARE = FileOptions()
 # The most that each takes for a pixel: decoding float32 TIFF, encoding AVIF (the file is in it, the
 # pixels are not), and SSIM of three channels with its two pictures. Measured with 4 megapixels.
 READING_BYTES, WRITING_BYTES, SCORING_BYTES = 28, 46, 190
-
-
-class Listener(Protocol):
-    """Who is told while a run goes on."""
-
-    def start(self, total: int) -> None:
-        """Work on ``total`` inputs begins."""
-
-    def begin(self) -> None:
-        """Work on the next input begins; earlier ones may not have come to their end."""
-
-    def advance(self, share: float) -> None:
-        """``share`` of the current image has been done."""
-
-    def finish(self, row: Row) -> None:
-        """One input has come to its end: in their order, and from whichever thread."""
 
 
 def run(
@@ -63,35 +53,42 @@ def run(
     interrupted = False
     listener.start(len(selection.items))
     try:
-        for folder in {item.target.parent for item in selection.items if not item.to_stdout}:
-            remove_leftovers(folder)
+        clear_away(selection)
         batch.run(selection.items)
     except KeyboardInterrupt:
         interrupted = True
-    rows = tuple(batch.rows)
-    exact = [row.exact for row in rows if row.exact is not None]
-    protocol = scoring.protocol if scoring else None
-    return Report(
-        title=f"{task}, {len(rows)} picture{'' if len(rows) == 1 else 's'}",
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    settings = settings_of(
+        task,
+        model_id=engine.model.id,
+        model_sha256=engine.model.sha256,
+        device=str(engine.device),
+        precision=engine.precision_name,
+        scoring=scoring,
+        published=engine.published,
+    )
+    return report_of(
+        batch.rows,
+        task,
+        selection,
+        settings=settings,
         elapsed_s=time.perf_counter() - started,
-        settings=Settings(
-            command=task,
-            task=task,
-            model_id=engine.model.id,
-            model_sha256=engine.model.sha256,
-            protocol=protocol.name if protocol else None,
-            protocol_text=protocol_text(protocol) if protocol else None,
-            device=str(engine.device),
-            precision=engine.precision_name,
-            exact=all(exact) if exact else None,
-            versions=versions(),
-            options={"as_published": engine.published.text} if engine.published else {},
-        ),
-        rows=rows,
-        notes=(f"{selection.ignored} other file(s) ignored",) if selection.ignored else (),
         interrupted=interrupted,
     )
+
+
+def restore_item(
+    engine: Engine,
+    item: Item,
+    *,
+    listener: Listener,
+    scoring: InPass | None,
+    files: FileOptions,
+    ledger: Ledger | None,
+) -> Row:
+    """Restore one picture alone, from file to file; its row tells how."""
+    batch = Batch(engine=engine, listener=listener, scoring=scoring, files=files, ledger=ledger)
+    batch.run([item])
+    return batch.rows[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,17 +138,13 @@ class Batch:
 
     def _restore(self, item: Item, following: Item | None) -> Restored | Row:
         """Restore one input; the row of one that needs no work or failed."""
-        name = str(item.source)
-        skipped = Row(name=name, input=name, output=str(item.target), status="skipped")
-        if item.finished:
-            return skipped
+        if (row := settled(item)) is not None:
+            return row
         started = time.perf_counter()
         ahead = self.beside.taken()
         try:
-            if item.error:
-                raise item.error
             if finished_meanwhile(item, self.ledger):
-                return skipped
+                return skipped(item)
             opened = ahead or self._read(item, self.files.max_pixels)
             started = time.perf_counter() - opened.elapsed_s
             plan = self._plan(opened, following)
@@ -159,7 +152,7 @@ class Batch:
                 self.engine, opened.photo, self.listener.advance, dtype=opened.dtype, plan=plan
             )
         except RestoreError as error:
-            return _failed(item, error, time.perf_counter() - started)
+            return failed(item, error, time.perf_counter() - started)
         elapsed_s = time.perf_counter() - started
         return Restored(source=opened.data, photo=photo, plan=plan, elapsed_s=elapsed_s)
 
@@ -213,7 +206,7 @@ class Batch:
         try:
             lost = write(item, photo, self.files, self.ledger, source=result.source)
         except RestoreError as error:
-            return _failed(item, error, time.perf_counter() - started)
+            return failed(item, error, time.perf_counter() - started)
         row = Row(
             name=name,
             input=name,
@@ -231,29 +224,17 @@ class Batch:
         return _scored(row, item.source, item.target, self.scoring) if self.scoring else row
 
 
-def _failed(item: Item, error: RestoreError, elapsed_s: float) -> Row:
-    name = str(item.source)
-    return Row(
-        name=name,
-        input=name,
-        status="failed",
-        error=str(error),
-        exit_code=error.exit_code,
-        elapsed_s=elapsed_s,
-    )
-
-
 def _scored(row: Row, source: Path, target: Path, scoring: InPass) -> Row:
     """``row`` with its scores; a picture that cannot be scored stays restored, with a note."""
     reference = scoring.references.get(source)
     if reference is None:
         return row
     try:
-        scores = {
-            "reference": str(reference),
-            "scores_before": scoring.scores(source, source),
-            "scores_after": scoring.scores(source, target),
-        }
+        return replace(
+            row,
+            reference=str(reference),
+            scores_before=scoring.scores(source, source),
+            scores_after=scoring.scores(source, target),
+        )
     except RestoreError as error:
-        scores = {"notes": (*row.notes, f"not scored: {error}")}
-    return row.model_copy(update=scores)
+        return replace(row, notes=(*row.notes, f"not scored: {error}"))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import glob
 import io
 import os
 import sys
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from glob import has_magic
 from pathlib import Path
 from string import Formatter
 
@@ -20,6 +20,7 @@ from restorecli.images.formats import HEAD_BYTES, foreign
 from restorecli.images.reading import identify_data
 from restorecli.manifest import recorded_outputs
 from restorecli.options import STREAM
+from restorecli.storage import Existing, files, is_remote, matching, path_of
 
 STDIN = Path("<stdin>")
 PICTURE_SUFFIXES = {*FORMAT_OF_SUFFIX, *HEIC_SUFFIXES}
@@ -77,7 +78,7 @@ class Naming:
     @property
     def folder(self) -> Path | None:
         """What ``-o`` names, unless it is standard output."""
-        return Path(self.output) if self.output and self.output != STREAM else None
+        return path_of(self.output) if self.output and self.output != STREAM else None
 
     def name(self, path: Path, kind: str | None, default: str) -> str:
         """File name of the result of ``path``; ``UsageError`` if it would leave its folder."""
@@ -104,25 +105,24 @@ def expand(arguments: Sequence[str]) -> list[Path]:
             paths.append(STDIN)
         elif argument.startswith("@") and not os.path.lexists(argument):
             paths += _listed(argument[1:])
-        elif glob.has_magic(argument) and not os.path.lexists(argument):
-            # Path.glob takes no absolute patterns.
-            found = os_sorted(glob.glob(argument, recursive=True))  # noqa: PTH207
-            paths += [Path(name) for name in found] or [Path(argument)]
+        elif has_magic(argument) and not os.path.lexists(argument):
+            found = os_sorted(matching(argument))
+            paths += [path_of(name) for name in found] or [path_of(argument)]
         else:
-            paths.append(Path(argument))
+            paths.append(path_of(argument))
     return paths
 
 
 def _listed(name: str) -> list[Path]:
     try:
-        data = sys.stdin.buffer.read() if name == STREAM else Path(name).read_bytes()
+        data = sys.stdin.buffer.read() if name == STREAM else path_of(name).read_bytes()
     except OSError as error:
         raise InputError(
             f"Cannot read the list {name}: {error.strerror or error}.",
             hint=f"For a file that is called @{name} give ./@{name}.",
         ) from error
     lines = data.split(b"\0") if b"\0" in data else data.splitlines()
-    return [Path(os.fsdecode(line)) for line in lines if line.strip()]
+    return [path_of(os.fsdecode(line)) for line in lines if line.strip()]
 
 
 def select(
@@ -163,27 +163,33 @@ def select(
     items: list[Item] = []
     ignored = 0
     keeps_manifest = len(inputs) > 1 or resume or naming.in_place or (not names_a_file and output)
+    looks_back = resume and not naming.in_place
     for path in inputs:
         if path is STDIN:
             items.append(_stream(naming))
-        elif path.is_dir():
-            found, others = _in_folder(path, naming, recursive=recursive)
+        elif _is_folder(path):
+            found, others = _in_folder(path, naming, recursive=recursive, resume=looks_back)
             items += found
             ignored += others
         else:
-            item = _single(path, naming, names_a_file=names_a_file)
+            item = _single(path, naming, names_a_file=names_a_file, resume=looks_back)
             root = output if output and not names_a_file else item.target.parent
             items.append(replace(item, root=root if keeps_manifest else None))
     items = [_checked(item) for item in items]
+    taken = Existing()
+
+    def is_there(item: Item) -> bool:
+        return item.error is None and not item.to_stdout and taken(item.target)
+
     _refuse_collisions(items, in_place=naming.in_place)
     if naming.in_place:
         items = [replace(item, replaces=True) for item in items]
     elif skip_existing:
-        items = [replace(item, finished=_is_there(item)) for item in items]
+        items = [replace(item, finished=is_there(item)) for item in items]
     elif overwrite:
-        items = [replace(item, replaces=_is_there(item)) for item in items]
+        items = [replace(item, replaces=is_there(item)) for item in items]
     elif not resume:
-        refuse_existing([item.target for item in items if _is_there(item)])
+        refuse_existing([item.target for item in items if is_there(item)])
     return Selection(items=items, ignored=ignored)
 
 
@@ -197,8 +203,23 @@ def refuse_existing(targets: Sequence[Path]) -> None:
         )
 
 
-def _is_there(item: Item) -> bool:
-    return item.error is None and not item.to_stdout and os.path.lexists(item.target)
+def _is_folder(path: Path) -> bool:
+    """A request for each picture of a long list would take hours: at an address names decide."""
+    if is_remote(path) and path.suffix.lower() in PICTURE_SUFFIXES:
+        return False
+    return path.is_dir()
+
+
+def _kind(path: Path, result: Path | None) -> str | None:
+    """`identify`, or the format that the name tells, where looking inside is left to reading.
+
+    A look into each of a million files takes minutes, at addresses hours: it is spared there, and
+    where a run goes on and the ``result`` is there already.
+    """
+    kind = FORMAT_OF_SUFFIX.get(path.suffix.lower())
+    if kind and (is_remote(path) or (result is not None and os.path.lexists(result))):
+        return kind
+    return identify(path)
 
 
 def _checked(item: Item) -> Item:
@@ -232,12 +253,12 @@ def _stream(naming: Naming) -> Item:
     return Item(source=STDIN, target=target, data=data, to_stdout=output is None)
 
 
-def _single(path: Path, naming: Naming, *, names_a_file: bool) -> Item:
+def _single(path: Path, naming: Naming, *, names_a_file: bool, resume: bool) -> Item:
     """A file that was named: whatever is wrong with it is an error."""
     error: RestoreError | None = None
     kind = None
     try:
-        kind = identify(path)
+        kind = _kind(path, _result(path, None, naming, names_a_file) if resume else None)
         if kind is None:
             error = _not_an_image(path)
     except RestoreError as problem:
@@ -245,14 +266,17 @@ def _single(path: Path, naming: Naming, *, names_a_file: bool) -> Item:
     if naming.output == STREAM:
         target = Path(f"<stdout>{suffix_for(path.suffix, kind)}")
         return Item(source=path, target=target, to_stdout=True, error=error)
-    output = naming.folder
     if naming.in_place:
         return _in_place(path, kind, error)
+    return Item(source=path, target=_result(path, kind, naming, names_a_file), error=error)
+
+
+def _result(path: Path, kind: str | None, naming: Naming, names_a_file: bool) -> Path:
+    """Where the result of a single file goes; ``kind`` matters where its suffix cannot stay."""
+    output = naming.folder
     if output is None:
-        target = path.with_name(naming.name(path, kind, BESIDE))
-    else:
-        target = output if names_a_file else output / naming.name(path, kind, IN_FOLDER)
-    return Item(source=path, target=target, error=error)
+        return path.with_name(naming.name(path, kind, BESIDE))
+    return output if names_a_file else output / naming.name(path, kind, IN_FOLDER)
 
 
 def _in_place(path: Path, kind: str | None, error: RestoreError | None) -> Item:
@@ -278,19 +302,28 @@ def _not_an_image(path: Path) -> InputError:
     return InputError(f"Cannot read {path}: not an image (starts with {start!r}).")
 
 
-def _in_folder(folder: Path, naming: Naming, *, recursive: bool) -> tuple[list[Item], int]:
+def _in_folder(
+    folder: Path, naming: Naming, *, recursive: bool, resume: bool
+) -> tuple[list[Item], int]:
     """Pictures in ``folder`` by content; other files are counted, broken pictures are items."""
+    if is_remote(folder) and len(folder.parts) == 2 and not (naming.output or naming.in_place):
+        raise UsageError(f"{folder} is a whole bucket: no folder is beside it.", hint="Give -o.")
     beside = folder.with_name(f"{folder.resolve().name}.{naming.task}")
     root = folder if naming.in_place else naming.folder or beside
     own = set() if naming.in_place else recorded_outputs(folder)
     items = []
     ignored = 0
+
+    def target_of(path: Path, kind: str | None) -> Path:
+        name = naming.name(path, kind, IN_FOLDER)
+        return (root / path.relative_to(folder)).with_name(name)
+
     for path in _files(folder, root, recursive=recursive, seen=set()):
         if path in own or (not naming.in_place and _is_result(path, naming.task)):
             continue
         kind, error = None, None
         try:
-            kind = identify(path)
+            kind = _kind(path, target_of(path, None) if resume else None)
         except RestoreError as problem:
             error = problem
         if kind is None and error is None:
@@ -301,9 +334,7 @@ def _in_folder(folder: Path, naming: Naming, *, recursive: bool) -> tuple[list[I
         if naming.in_place:
             items.append(replace(_in_place(path, kind, error), root=root))
             continue
-        name = naming.name(path, kind, IN_FOLDER)
-        target = (root / path.relative_to(folder)).with_name(name)
-        items.append(Item(source=path, target=target, root=root, error=error))
+        items.append(Item(source=path, target=target_of(path, kind), root=root, error=error))
     return items, ignored
 
 
@@ -320,6 +351,9 @@ def _files(folder: Path, root: Path, *, recursive: bool, seen: set[Path]) -> Ite
 
     Folders that were ``seen`` are not entered again: links may lead in circles.
     """
+    if is_remote(folder):
+        yield from _remote_files(folder, root, recursive=recursive)
+        return
     seen.add(folder.resolve())
     for path in os_sorted(folder.iterdir()):
         if path.name.startswith("."):
@@ -331,19 +365,40 @@ def _files(folder: Path, root: Path, *, recursive: bool, seen: set[Path]) -> Ite
             yield path
 
 
-def _key(path: Path) -> str:
-    """The same for two names of one file, also where case or composition make no difference."""
-    name = os.path.normcase(path.resolve())
-    return unicodedata.normalize("NFC", name).casefold()
+def _remote_files(folder: Path, root: Path, *, recursive: bool) -> Iterator[Path]:
+    found = os_sorted(path for path, size_bytes in files(folder, recursive=recursive) if size_bytes)
+    for path in found:
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if not hidden and (root == folder or root not in path.parents):
+            yield path
+
+
+def _key(path: Path, folders: dict[str, str]) -> str:
+    """The same for two names of one file, also where case or composition make no difference.
+
+    ``folders`` remembers where folders really are: asking for each picture takes a minute for a
+    million.
+    """
+    if is_remote(path):
+        return str(path)
+    folder, name = os.path.split(path)
+    if os.path.islink(path) or name == "..":  # noqa: PTH114 (a Path is slower)
+        real = os.path.realpath(path)
+    else:
+        if folder not in folders:
+            folders[folder] = os.path.realpath(folder)
+        real = os.path.join(folders[folder], name)  # noqa: PTH118
+    return unicodedata.normalize("NFC", os.path.normcase(real)).casefold()
 
 
 def _refuse_collisions(items: Sequence[Item], *, in_place: bool) -> None:
-    sources = {_key(item.source): item.source for item in items}
+    folders: dict[str, str] = {}
+    sources = {_key(item.source, folders) for item in items}
     targets: dict[str, Path] = {}
     for item in items:
         if item.to_stdout:
             continue
-        key = _key(item.target)
+        key = _key(item.target, folders)
         if key in targets:
             raise OutputError(
                 f"{targets[key]} and {item.source} would both become {item.target}.",

@@ -11,17 +11,22 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from filelock import FileLock
 
 from restorecli.errors import OutputError
+from restorecli.storage import files, is_remote
 
 MANIFEST, LOCK = ".restore.jsonl", ".restore.lock"
+SEGMENTS, SEGMENT_RECORDS = ".restore", 256  # at an address: 40 KB a record on average, for resume
 LOCK_TIMEOUT_S = 60
+LOCK_POLL_S = 0.002  # it is held for as long as one flush takes
 State = Literal["free", "finished", "outdated", "foreign"]
 
 
@@ -33,44 +38,63 @@ class Job:
     options: Mapping[str, str]
 
 
+class Known(NamedTuple):
+    """A record in a tenth of the memory: a folder may have a million."""
+
+    input_sha256: bytes
+    output_sha256: bytes
+    is_this_job: bool
+
+
 @dataclass(slots=True, kw_only=True)
 class Ledger:
     """The manifests of a run; several processes and threads may append to one of them."""
 
     job: Job
-    _known: dict[Path, dict[str, list[dict[str, Any]]]] = field(default_factory=dict)
+    _known: dict[Path, dict[str, list[Known]]] = field(default_factory=dict)
+    _segments: dict[Path, Segment] = field(default_factory=dict)
 
     def state(self, source: Path, target: Path, root: Path) -> State:
         """What ``target`` is: not there, this result, a result of ours by other means, or foreign.
 
         Raises ``OSError`` when a file cannot be read.
         """
-        if not os.path.lexists(target):
+        if not (target.exists() or target.is_symlink()):
             return "free"
-        name = _name(target, root)
         known = self._known.get(root)  # which another thread may `forget`
         if known is None:
-            known = self._known[root] = read_manifest(root)
-        digest = sha256(target.read_bytes())
-        ours = [r for r in known.get(name, []) if r["output_sha256"] == digest]
+            known = self._known[root] = self._read(root)
+        digest = hashlib.sha256(target.read_bytes()).digest()
+        ours = [r for r in known.get(_name(target, root), []) if r.output_sha256 == digest]
         if not ours:
             return "foreign"
-        same_job = [r for r in ours if self._is_this_job(r)]
+        same_job = [known for known in ours if known.is_this_job]
         if source == target:  # in place: the input is gone
             return "finished" if same_job else "outdated"
-        input_sha256 = sha256(source.read_bytes())
-        if any(r["input_sha256"] == input_sha256 for r in same_job):
-            return "finished"
+        if same_job:
+            digest = hashlib.sha256(source.read_bytes()).digest()
+            if any(known.input_sha256 == digest for known in same_job):
+                return "finished"
         return "outdated"
 
-    def _is_this_job(self, record: Mapping[str, Any]) -> bool:
-        return bool(
-            record.get("model_sha256") == self.job.model_sha256
-            and record.get("options") == self.job.options
-        )
+    def _read(self, root: Path) -> dict[str, list[Known]]:
+        known: dict[str, list[Known]] = {}
+        for record in read_manifest(root):
+            is_this_job = (
+                record.get("model_sha256") == self.job.model_sha256
+                and record.get("options") == self.job.options
+            )
+            known.setdefault(record["output"], []).append(
+                Known(
+                    bytes.fromhex(record["input_sha256"]),
+                    bytes.fromhex(record["output_sha256"]),
+                    is_this_job,
+                )
+            )
+        return known
 
     def forget(self, root: Path) -> None:
-        """Read the manifest of ``root`` again: another process may have added to it."""
+        """Read the manifest of ``root`` anew when it is needed again."""
         self._known.pop(root, None)
 
     def record(self, target: Path, root: Path, *, input_sha256: str, output_sha256: str) -> None:
@@ -84,8 +108,13 @@ class Ledger:
                 "output_sha256": output_sha256,
             }
         )
+        if is_remote(root):
+            if root not in self._segments:
+                self._segments[root] = Segment(root)
+            self._segments[root].append(line)
+            return
         try:
-            with FileLock(root / LOCK, timeout=LOCK_TIMEOUT_S):
+            with FileLock(root / LOCK, timeout=LOCK_TIMEOUT_S, poll_interval=LOCK_POLL_S):
                 _append(root / MANIFEST, line)
         except TimeoutError as error:
             raise OutputError(
@@ -94,27 +123,58 @@ class Ledger:
             ) from error
 
 
-def read_manifest(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """Records by the name of the output; lines that are damaged or cut off count for nothing."""
-    try:
-        lines = (folder / MANIFEST).read_bytes().splitlines()
-    except OSError:
-        return {}
-    records: dict[str, list[dict[str, Any]]] = {}
-    for line in lines:
+class Segment:
+    """One writer's part of the manifest of a folder at an address, where nothing can be appended.
+
+    Each record uploads the part anew, so a part is closed before that becomes much.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._begin()
+
+    def append(self, line: str) -> None:
+        """Add one record; it is stored when this returns. Raises ``OSError``."""
+        if len(self.lines) == SEGMENT_RECORDS:
+            self._begin()
+        self.lines.append(line)
+        self.address.write_bytes("".join(line + "\n" for line in self.lines).encode())
+
+    def _begin(self) -> None:
+        self.lines: list[str] = []
+        self.address = self.root / SEGMENTS / f"{secrets.token_hex(8)}.jsonl"
+
+
+def segments(root: Path) -> list[Path]:
+    """The parts of the manifest of ``root``."""
+    return [part for part, _ in files(root / SEGMENTS, recursive=False)]
+
+
+def read_manifest(folder: Path) -> Iterator[dict[str, Any]]:
+    """Its records; lines that are damaged or cut off count for nothing."""
+    for line in _lines(folder):
         try:
             record = json.loads(line)
-            known = {key: record[key] for key in ("output", "input_sha256", "output_sha256")}
+            digests = [bytes.fromhex(record[f"{end}_sha256"]) for end in ("input", "output")]
         except (ValueError, TypeError, KeyError):
             continue
-        if all(isinstance(value, str) for value in known.values()):
-            records.setdefault(known["output"], []).append(record)
-    return records
+        if isinstance(record.get("output"), str) and all(len(digest) == 32 for digest in digests):
+            yield record
+
+
+def _lines(folder: Path) -> Iterator[bytes]:
+    with suppress(OSError):
+        if is_remote(folder):
+            for segment in segments(folder):
+                yield from segment.read_bytes().splitlines()
+        else:
+            with (folder / MANIFEST).open("rb") as file:
+                yield from file
 
 
 def recorded_outputs(folder: Path) -> set[Path]:
     """Files in ``folder`` that are results of earlier runs."""
-    return {folder / name for name in read_manifest(folder)}
+    return {folder / record["output"] for record in read_manifest(folder)}
 
 
 def sha256(data: bytes) -> str:
@@ -123,6 +183,8 @@ def sha256(data: bytes) -> str:
 
 
 def _name(target: Path, root: Path) -> str:
+    if target.is_relative_to(root):
+        return target.relative_to(root).as_posix()
     return Path(os.path.relpath(target, root)).as_posix()
 
 

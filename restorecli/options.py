@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from restorecli.errors import UsageError
 
@@ -46,6 +47,22 @@ def parse_overlap(overlap_px: int, tile: int | None) -> int:
             hint=f"The default is {DEFAULT_OVERLAP_PX}.",
         )
     return overlap_px
+
+
+def check_engine(
+    engine: str, of_ray: Mapping[str, object], *, device: str, threads: int | None
+) -> None:
+    """Refuse options of Ray (by name, ``None``: not given) without it, and what it cannot take."""
+    given = [name for name, value in of_ray.items() if value is not None]
+    if engine != "ray" and given:
+        raise UsageError(f"{given[0]} goes with --engine ray only.")
+    if engine == "ray" and threads is not None:
+        raise UsageError("--threads does not go with --engine ray.", hint="Use --cpus-per-actor.")
+    if engine == "ray" and ":" in device:
+        raise UsageError(
+            f"--device {device} does not go with --engine ray, which gives each actor its own.",
+            hint="Use --device cuda; CUDA_VISIBLE_DEVICES limits which ones Ray takes.",
+        )
 
 
 MEGAPIXELS = re.compile(r"(\d+(?:\.\d+)?) ?MP", re.IGNORECASE)

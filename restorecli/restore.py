@@ -229,16 +229,20 @@ def prepare(
     overlap_px: int,
     max_bytes: int | None = None,
     published: PublishedSetting | None = None,
+    threads: int | None = None,
 ) -> Engine:
     """Find the network of ``task``, load it, and put it on the device.
 
-    With ``published``, tile, overlap and precision are those of that setting.
+    With ``published``, tile, overlap and precision are those of that setting. ``threads`` is how
+    many of them compute; ``None`` leaves it to PyTorch.
 
     Raises ``WeightsError``, ``DeviceError`` or ``UsageError``; nothing has been written then.
     """
     if published:
         tile, overlap_px, precision = published.tile_px, published.overlap_px, "fp32"
     keep_freed_memory()
+    if threads is not None:
+        torch.set_num_threads(threads)
     entry = _entry(task, model_id, weights)
     chosen_device = choose_device(device)
     dtype = choose_precision(precision)

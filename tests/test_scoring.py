@@ -2,6 +2,7 @@ import json
 import math
 import os
 import sys
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -219,8 +220,8 @@ def test_rows_hold_the_scores_of_the_arrays(folders):
 def test_processes_give_the_same_rows_as_one_process(folders, monkeypatch):
     monkeypatch.setattr(scoring, "WORTH_A_POOL", 1)
     without_time = {"elapsed_s": None}
-    one = [row.model_copy(update=without_time) for row in score_rows(folders[0], jobs=1)]
-    two = [row.model_copy(update=without_time) for row in score_rows(folders[0], jobs=2)]
+    one = [replace(row, **without_time) for row in score_rows(folders[0], jobs=1)]
+    two = [replace(row, **without_time) for row in score_rows(folders[0], jobs=2)]
     assert one == two
 
 

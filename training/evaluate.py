@@ -66,9 +66,7 @@ SETS = (
     TestSet(task="deblur", name="5 pairs of motion", protocol="rgb", folder="motion_deblur"),
     TestSet(task="desnow", name="CBSD68, synthetic snow", protocol="rgb", degrade=snowfall),
     TestSet(task="defocus", name="CBSD68, synthetic defocus", protocol="rgb", degrade=defocus_blur),
-    TestSet(
-        task="defocus", name="8 focus planes, Lytro", protocol="rgb", folder="defocus_pseudo"
-    ),
+    TestSet(task="defocus", name="8 focus planes, Lytro", protocol="rgb", folder="defocus_pseudo"),
     *(
         TestSet(task=task, name="CBSD68, not degraded", protocol="rgb", degrade=nothing)
         for task in ("derain", "desnow", "denoise", "deblur", "defocus")

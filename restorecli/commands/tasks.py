@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -15,6 +15,7 @@ from restorecli.options import (
     DEFAULT_MAX_PIXELS,
     DEFAULT_OVERLAP_PX,
     STREAM,
+    check_engine,
     parse_memory,
     parse_overlap,
     parse_tile,
@@ -114,6 +115,26 @@ MaxMemory = Annotated[
         help="Most memory to use, such as 2GB or 1.5GiB: lower strips, then tiles, else an error.",
     ),
 ]
+Threads = Annotated[
+    int | None, typer.Option("--threads", min=1, help="That compute. Default: one for each core.")
+]
+EngineName = Annotated[
+    Literal["local", "ray"], typer.Option("--engine", help="ray: several devices, or a cluster.")
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option("--ray-address", metavar="auto|HOST:PORT", help="Cluster. Default: one of ours."),
+]
+Actors = Annotated[
+    int | None, typer.Option("--actors", min=1, help="Default: as many as there is room for.")
+]
+GpusPerActor = Annotated[
+    float | None,
+    typer.Option("--gpus-per-actor", min=0, help="Such as 0.5. Default: 1 where there are any."),
+]
+CpusPerActor = Annotated[
+    int | None, typer.Option("--cpus-per-actor", min=1, help="And threads. Default: 1.")
+]
 Ref = Annotated[
     Path | None,
     typer.Option("--ref", metavar="DIR", help="Clean pictures: score input and result."),
@@ -131,7 +152,7 @@ AllowMissing = Annotated[
     bool, typer.Option("--allow-missing", help="Restore what has no reference, unscored.")
 ]
 Reports = Annotated[
-    list[Path] | None,
+    list[str] | None,
     typer.Option("--report", metavar="FILE", help="Write .json, .jsonl, .csv, .md or .html."),
 ]
 Json = Annotated[
@@ -166,6 +187,12 @@ def task_command(task: str) -> Callable[..., None]:
         tile: Tile = "auto",
         overlap: Overlap = None,
         max_memory: MaxMemory = None,
+        threads: Threads = None,
+        engine: EngineName = "local",
+        ray_address: RayAddress = None,
+        actors: Actors = None,
+        gpus_per_actor: GpusPerActor = None,
+        cpus_per_actor: CpusPerActor = None,
         ref: Ref = None,
         protocol: ProtocolName = None,
         allow_missing: AllowMissing = False,
@@ -176,6 +203,13 @@ def task_command(task: str) -> Callable[..., None]:
         tile_px = parse_tile(tile)
         overlap_px = parse_overlap(DEFAULT_OVERLAP_PX if overlap is None else overlap, tile_px)
         max_bytes = parse_memory(max_memory)
+        of_ray = {
+            "--ray-address": ray_address,
+            "--actors": actors,
+            "--gpus-per-actor": gpus_per_actor,
+            "--cpus-per-actor": cpus_per_actor,
+        }
+        check_engine(engine, of_ray, device=device, threads=threads)
 
         from restorecli import console, scoring
         from restorecli.images import FileOptions
@@ -184,8 +218,10 @@ def task_command(task: str) -> Callable[..., None]:
         from restorecli.metrics import find_protocol
         from restorecli.report import check_destination, write
         from restorecli.results import resumed
+        from restorecli.storage import is_remote, path_of
 
-        for path in reports or []:
+        report_paths = [path_of(name) for name in reports or []]
+        for path in report_paths:
             check_destination(path, overwrite=overwrite)
         if weights and quality:
             raise UsageError(
@@ -207,6 +243,8 @@ def task_command(task: str) -> Callable[..., None]:
             )
         if in_place and ref:
             raise UsageError("--ref needs the input after the result is written: not --in-place.")
+        if ref and any(map(is_remote, paths)):
+            raise UsageError("--ref needs inputs on this machine's file systems.")
         selection = select(
             paths,
             naming,
@@ -236,32 +274,43 @@ def task_command(task: str) -> Callable[..., None]:
             console.show_plan([planned(item) for item in selection.items], as_json=as_json)
             raise typer.Exit(EXIT_SOME_FAILED if any(i.error for i in selection.items) else EXIT_OK)
 
-        from restorecli import batch  # imports torch
-        from restorecli import restore as engines
+        network: dict[str, Any] = {
+            "model_id": model,
+            "weights": weights,
+            "device": device,
+            "precision": precision,
+            "tile": tile_px,
+            "overlap_px": overlap_px,
+            "max_bytes": max_bytes,
+            "published": setting,
+        }
+        files = FileOptions(bits=bits, metadata=metadata, max_pixels=max_pixels)
+        display = console.RunDisplay(as_json=as_json, quiet=quiet)
+        if engine == "ray":
+            from restorecli import distributed
 
-        engine = engines.prepare(
-            task,
-            model_id=model,
-            weights=weights,
-            device=device,
-            precision=precision,
-            tile=tile_px,
-            overlap_px=overlap_px,
-            max_bytes=max_bytes,
-            published=setting,
-        )
-        with console.RunDisplay(as_json=as_json, quiet=quiet) as display:
-            report = batch.run(
-                engine,
-                task,
-                selection,
-                listener=display,
-                scoring=scores,
-                files=FileOptions(bits=bits, metadata=metadata, max_pixels=max_pixels),
-                ledger=ledger,
+            pool = distributed.Pool(
+                address=ray_address,
+                actors=actors,
+                gpus=gpus_per_actor,
+                cpus=cpus_per_actor or 1,
             )
+            with display:
+                report = distributed.run(
+                    pool, task, network, selection, model_id=label, offline=offline,
+                    listener=display, scoring=scores, files=files, ledger=ledger,
+                )  # fmt: skip
+        else:
+            from restorecli import batch, restore  # they import torch
+
+            ready = restore.prepare(task, **network, threads=threads)
+            with display:
+                report = batch.run(
+                    ready, task, selection,
+                    listener=display, scoring=scores, files=files, ledger=ledger,
+                )  # fmt: skip
         console.show_summary(report, as_json=as_json, quiet=quiet)
-        for path in reports or []:
+        for path in report_paths:
             write(report, path, read=scoring.read_pixels)
         raise typer.Exit(report.exit_code)
 

@@ -31,6 +31,7 @@ from restorecli.images.formats import (
 from restorecli.images.metadata import ORIENTATION_TAG, exif_upright, upright, xmp_upright
 from restorecli.images.photo import Carried, Photo
 from restorecli.options import DEFAULT_MAX_PIXELS
+from restorecli.storage import is_remote
 
 MAX_PIXELS = DEFAULT_MAX_PIXELS
 MODES = {  # Pillow's mode → the mode it is read as, without loss
@@ -81,12 +82,13 @@ def read_photo(path: Path, *, max_pixels: int = MAX_PIXELS) -> Photo:
 def read_file(path: Path) -> bytes:
     """Content of a file that can be a picture; ``InputError`` for anything else."""
     try:
-        if path.exists() and not (path.is_file() or path.is_dir()):
+        if not is_remote(path) and path.exists() and not (path.is_file() or path.is_dir()):
             kind = stat.filemode(path.stat().st_mode)[0]
             raise InputError(f"Cannot read {path}: it is a device or a pipe ({kind}), not a file.")
         with path.open("rb") as file:
-            _refuse_foreign(str(path), file.read(HEAD_BYTES))
-        return path.read_bytes()
+            head = file.read(HEAD_BYTES)
+            _refuse_foreign(str(path), head)
+            return head + file.read()
     except OSError as error:
         raise _cannot_read(path, error) from error
 

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from restorecli.atomic import write_atomically
 from restorecli.errors import OutputError, UsageError
-from restorecli.report.data import Report, Row, score_columns, scores_by_kind
+from restorecli.report.data import ROW, Report, Row, score_columns, scores_by_kind
 from restorecli.report.html import html
 from restorecli.report.pictures import Reader
 from restorecli.report.words import printable
+from restorecli.storage import is_remote
 
 FORMATS: dict[str, str] = {
     ".json": "everything, for programs; described by a JSON Schema",
@@ -40,7 +41,7 @@ def check_destination(
             f"Cannot tell the format of {printable(str(path))}: its ending is {path.suffix!r}.",
             hint=f"Use one of {', '.join(formats)}.",
         )
-    if not path.parent.is_dir():
+    if not is_remote(path) and not path.parent.is_dir():
         raise OutputError(f"The folder {printable(str(path.parent))} does not exist.")
     if path.is_dir():
         raise OutputError(f"{printable(str(path))} is a folder, not a file.")
@@ -82,12 +83,12 @@ def json_lines(report: Report) -> Iterator[str]:
 
 def image_line(row: Row) -> str:
     """One picture as a line of JSON."""
-    return json.dumps({"type": "image", **_plain(row)})
+    return json.dumps({"type": "image", **json.loads(ROW.dump_json(row))})
 
 
 def summary_line(report: Report) -> str:
     """Everything but the pictures as a line of JSON."""
-    rest = {key: value for key, value in _plain(report).items() if key != "rows"}
+    rest = json.loads(report.model_dump_json(exclude={"rows"}))
     return json.dumps({"type": "summary", **rest})
 
 
@@ -176,8 +177,3 @@ def _inert(value: object) -> object:
     if isinstance(value, str) and value.startswith(FORMULA_STARTS):
         return f"./{value}"
     return value
-
-
-def _plain(model: Row | Report) -> dict[str, object]:
-    plain: dict[str, object] = json.loads(model.model_dump_json())
-    return plain
