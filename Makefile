@@ -25,7 +25,8 @@ test: $(VENV)/develop
 	$(PYTEST) -m 'not long and not browser and not cluster'
 
 test-long: $(VENV)/develop
-	$(BIN)/python -m pytest -m 'not browser and not cluster'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cluster]'
+	$(BIN)/python -m pytest -m 'not browser'
 
 # Needs a Chromium, such as Debian's package of that name.
 test-browser: $(VENV)/develop
@@ -35,7 +36,7 @@ test-browser: $(VENV)/develop
 # Starts Ray clusters of three nodes, and an S3 server, on this machine.
 test-cluster: $(VENV)/develop
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cluster]'
-	$(BIN)/python -m pytest -m cluster
+	$(BIN)/python -m pytest -m 'cluster and not long'
 
 check: $(VENV)/develop
 	$(BIN)/ruff format --check .

@@ -96,12 +96,13 @@ def test_rows_and_pixels_are_those_of_one_process(cli, on_ray, tmp_path):
     assert summary["notes"] == ["1 other file(s) ignored"]
 
 
-def test_a_node_that_is_killed_loses_nothing(cli, on_ray, nodes, tmp_path):
+@pytest.mark.parametrize("kills", [1, pytest.param(5, marks=pytest.mark.long)])
+def test_a_node_that_is_killed_loses_nothing(cli, on_ray, nodes, tmp_path, kills):
     source = pictures(tmp_path / "in", 60)
     assert cli("derain", source, "-o", tmp_path / "whole", "--threads", 1).exit_code == 0
     whole = contents(tmp_path / "whole")
     rng = random.Random(0)
-    for round_ in range(5):
+    for round_ in range(kills):
         out = tmp_path / f"out{round_}"
         victim, after = rng.choice(list(nodes.worker_nodes)), rng.randrange(1, 40)
 
