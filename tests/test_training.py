@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from restorecli.metrics import protocols
 from tests.conftest import TINY
-from training import evaluate, export, tasks
+from training import ablation, evaluate, export, tasks
 from training import train as trainer
 from training.data import Batches, load_pairs, load_photographs, random_crop
 from training.degradations.rain import MAP_PX, Rain, streak_map
@@ -233,7 +233,8 @@ def test_evaluation_prints_what_the_command_scores(tmp_path, picture, identity_w
         (tmp_path / "derain" / folder).mkdir(parents=True)
         Image.fromarray(picture(32, 40, seed=seed)).save(tmp_path / "derain" / folder / "a.png")
     chosen = evaluate.SETS[0]
-    line = evaluate.score(chosen, tmp_path, ["--weights", str(identity_weights)])
+    found = evaluate.scores(chosen, tmp_path, ["--weights", str(identity_weights)])
+    line = evaluate.line(chosen, found)
     before = protocols.find_protocol("rain")
     assert "(+0.00)" in line
     assert chosen.name in line
@@ -254,3 +255,16 @@ def test_made_test_sets_are_the_same_every_time(tmp_path, photographs):
         clean = [np.asarray(Image.open(p), np.float64) for p in sorted(targets.iterdir())]
     assert all(np.array_equal(a, b) for a, b in zip(*made, strict=True))
     assert 15 < np.std(made[0][0] - clean[0]) < 25.5
+
+
+@pytest.mark.parametrize("name", tasks.NETWORKS)
+def test_a_recipe_can_be_tried_with_another_network(name):
+    task = tasks.task_of("deblur", name)
+    assert trainer.build(task.network, task.options)
+    assert task.clean_share == tasks.TASKS["deblur"].clean_share
+    assert tasks.task_of("deblur") is tasks.TASKS["deblur"]
+
+
+def test_multiply_adds_are_those_of_the_convolutions():
+    network = torch.nn.Conv2d(3, 7, 3, padding=1, bias=False)
+    assert ablation.multiply_adds(network) == pytest.approx(256**2 * 3 * 7 * 9 / 1e9)
