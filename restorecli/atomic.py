@@ -88,14 +88,16 @@ def remove_leftovers(folder: Path) -> None:
     """Remove what processes of this machine that ended by force left half-written in ``folder``."""
     for path, host, process_id in _partials(folder):
         if host == HOST and not _is_at_work(process_id, path):
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.unlink()
 
 
 def remove_partials(folder: Path, host: str, process_id: int) -> None:
     """Remove what a process, of which it is known that it has ended, left in ``folder``."""
     for path, *owner in _partials(folder):
         if owner == [host, process_id]:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.unlink()
 
 
 def _partials(folder: Path) -> Iterator[tuple[Path, str, int]]:
