@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import safetensors.torch
@@ -21,6 +22,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a 
 
 from restorecli import cli as command_line
 from restorecli.networks import NETWORKS
+
+hypothesis.settings.register_profile("untimed", deadline=None)  # no test is about speed
+hypothesis.settings.load_profile("untimed")
 
 TINY = {"dim": 8, "num_blocks": [1, 1, 1, 1], "num_refinement_blocks": 1}
 
