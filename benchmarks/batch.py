@@ -21,19 +21,11 @@ from restorecli.inputs import Naming, select
 from restorecli.manifest import Job, Ledger
 from restorecli.options import AUTO
 from restorecli.report import Row
+from restorecli.running import Silent
 
 
-class Silent:
-    """A listener that says nothing."""
-
-    def start(self, total: int) -> None:
-        """Work on ``total`` images begins."""
-
-    def begin(self) -> None:
-        """Work on the next image begins."""
-
-    def advance(self, share: float) -> None:
-        """``share`` of the current image has been done."""
+class Strict(Silent):
+    """A listener that ends the measurement when a photo fails."""
 
     def finish(self, row: Row) -> None:
         """One input has come to its end."""
@@ -71,7 +63,7 @@ def main() -> None:
             )  # fmt: skip
             start = time.perf_counter()
             ledger = Ledger(job=Job(model_sha256=engine.model.sha256, options={}))
-            batch.run(engine, "derain", selection, listener=Silent(), ledger=ledger)
+            batch.run(engine, "derain", selection, listener=Strict(), ledger=ledger)
             runs["folder"].append(time.perf_counter() - start)
             photos = [read_photo(path).pixels for path in sorted(folder.iterdir())]
             start = time.perf_counter()

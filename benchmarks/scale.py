@@ -27,14 +27,14 @@ from restorecli import distributed
 from restorecli.distributed.connection import cluster
 from restorecli.distributed.crew import Crew
 from restorecli.distributed.probes import Probes
-from restorecli.distributed.worker import Facts, Setup, Silent, Worker
+from restorecli.distributed.worker import Facts, Setup, Worker
 from restorecli.images import FileOptions
 from restorecli.inputs import Naming, Selection, expand, select
 from restorecli.manifest import MANIFEST, Job, Ledger
 from restorecli.options import AUTO, DEFAULT_OVERLAP_PX
 from restorecli.report import Report
 from restorecli.results import resumed
-from restorecli.running import collect, settings_of, settled
+from restorecli.running import Silent, collect, settings_of, settled
 from restorecli.scoring import versions
 
 SIDE_PX = 32  # of the small pictures

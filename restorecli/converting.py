@@ -29,7 +29,7 @@ CROP_PX = 128
 CALIBRATION_CROPS = 32
 HELD_OUT_CROPS = 8
 LEARNING_RATE = 3e-4
-FFT_WEIGHT = 0.03  # as in training/train.py
+FFT_WEIGHT = 0.03  # of the Fourier amplitudes in the loss
 SEED = 0
 
 Image = NDArray[np.uint8]
@@ -198,7 +198,7 @@ def finetune(
         optimizer.param_groups[0]["lr"] = LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * done))
         with torch.no_grad():
             target = teacher(degraded)
-        loss = _loss(student(degraded), target)
+        loss = loss_of(student(degraded), target)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(student.parameters(), 0.5)
@@ -206,10 +206,15 @@ def finetune(
     student.eval()
 
 
-def _loss(result: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute error, plus a little of it between the Fourier amplitudes."""
-    amplitudes = [torch.fft.rfft2(part, norm="ortho").abs() for part in (result, target)]
-    return F.l1_loss(result, target) + FFT_WEIGHT * F.l1_loss(*amplitudes)
+def loss_of(restored: Tensor, clean: Tensor, fft_weight: float = FFT_WEIGHT) -> Tensor:
+    """Mean absolute error, plus a little of it between the Fourier amplitudes (orthonormal).
+
+    Shape:
+        restored, clean: (B, C, H, W) → scalar, float32.
+    """
+    restored, clean = restored.float(), clean.float()
+    amplitudes = [torch.fft.rfft2(part, norm="ortho").abs() for part in (restored, clean)]
+    return F.l1_loss(restored, clean) + fft_weight * F.l1_loss(*amplitudes)
 
 
 def from_folder(folder: Path) -> list[Image]:

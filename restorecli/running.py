@@ -31,6 +31,22 @@ class Listener(Protocol):
         """One input has come to its end: from whichever thread."""
 
 
+class Silent:
+    """A listener where nobody listens."""
+
+    def start(self, total: int) -> None:
+        """Work on ``total`` inputs begins."""
+
+    def begin(self) -> None:
+        """Work on the next input begins."""
+
+    def advance(self, share: float) -> None:
+        """``share`` of the current image has been done."""
+
+    def finish(self, row: Row) -> None:
+        """One input has come to its end."""
+
+
 def collect(
     rows: Iterable[tuple[int, Row]],
     task: str,

@@ -11,6 +11,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from restorecli.converting import loss_of
 from restorecli.metrics import protocols
 from tests.conftest import TINY
 from training import ablation, evaluate, export, tasks
@@ -109,8 +110,8 @@ def test_the_loss_of_a_constant_shift_is_known():
     shifted = clean + 0.5
     # L1 is 0.5; of the orthonormal amplitudes only the mean differs, by 0.5·8, among 8·5 bins
     expected = 0.5 + 0.03 * (0.5 * 8) / 40
-    assert trainer.loss_of(shifted, clean, 0.03).item() == pytest.approx(expected, rel=1e-5)
-    assert trainer.loss_of(clean, clean, 0.03).item() == 0
+    assert loss_of(shifted, clean, 0.03).item() == pytest.approx(expected, rel=1e-5)
+    assert loss_of(clean, clean, 0.03).item() == 0
 
 
 def test_rain_only_brightens_and_stays_in_range(rain):

@@ -20,10 +20,10 @@ from typing import Any
 
 import safetensors.torch
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from restorecli.allocator import keep_freed_memory
+from restorecli.converting import FFT_WEIGHT, loss_of
 from restorecli.networks import NETWORKS
 from training.data import Batches, load_pairs, load_photographs
 from training.tasks import NETWORKS as KINDS
@@ -47,7 +47,7 @@ class Recipe:
     weight_decay: float = 1e-4
     clip_norm: float = 0.5
     ema: float = 0.999
-    fft_weight: float = 0.03
+    fft_weight: float = FFT_WEIGHT
 
 
 def learning_rate_at(step: int, recipe: Recipe) -> float:
@@ -66,18 +66,6 @@ def phase_at(step: int, recipe: Recipe) -> tuple[int, int]:
         if step < share * recipe.steps:
             return patch_px, batch
     return recipe.phases[-1][1:]
-
-
-def loss_of(restored: Tensor, clean: Tensor, fft_weight: float) -> Tensor:
-    """Mean absolute error, plus a little of it between the Fourier amplitudes (orthonormal).
-
-    Shape:
-        restored, clean: (B, 3, H, W) → scalar.
-    """
-    restored, clean = restored.float(), clean.float()
-    pixel = F.l1_loss(restored, clean)
-    amplitudes = [torch.fft.rfft2(part, norm="ortho").abs() for part in (restored, clean)]
-    return pixel + fft_weight * F.l1_loss(*amplitudes)
 
 
 class Training:

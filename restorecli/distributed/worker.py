@@ -17,6 +17,7 @@ from restorecli.inputs import Item
 from restorecli.manifest import Ledger
 from restorecli.report import Row
 from restorecli.results import finished_meanwhile
+from restorecli.running import Silent
 from restorecli.scoring import InPass, available_cores, versions
 
 if TYPE_CHECKING:
@@ -48,22 +49,6 @@ class Facts:
     process_id: int
     device: str
     precision: str
-
-
-class Silent:
-    """A listener where nobody listens."""
-
-    def start(self, total: int) -> None:
-        """Work on ``total`` inputs begins."""
-
-    def begin(self) -> None:
-        """Work on the next input begins."""
-
-    def advance(self, share: float) -> None:
-        """``share`` of the current image has been done."""
-
-    def finish(self, row: Row) -> None:
-        """One input has come to its end."""
 
 
 class Worker:
