@@ -17,9 +17,9 @@ from restorecli.options import AUTO, DEFAULT_OVERLAP_PX, MULTIPLE_PX, SMALLEST_T
 MEMORY_SHARE = 0.6  # of what is free now: other programs and the encoder need some too
 KEPT_SHARE = 0.87  # of --max-memory: the formula may be 15 % too low
 LARGEST_TILE_PX = 4096
-# 64 rows of 1024 pixels: the fastest in benchmarks/results/0.1.0/strips--cpu--float32.txt
-STRIP_PIXELS = 65_536
-MOST_STRIP_ROWS = 64
+# 32 rows of 1024 pixels: higher ones gain little in benchmarks/results/0.1.0/strips--*--cpu.txt
+STRIP_PIXELS = 32_768
+MOST_STRIP_ROWS = 128
 LEAST_STRIP_ROWS = 8
 IMAGE_BYTES = 4  # of one value of a restored tile, float32
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

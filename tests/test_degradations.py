@@ -53,7 +53,7 @@ def test_half_of_the_gaussian_samples_are_not_clipped():
 
 
 def test_camera_noise_has_unit_variance_before_it_is_scaled():
-    planes = [noise.spread((96, 96), np.random.default_rng(seed)) for seed in range(40)]
+    planes = [darkness.spread((96, 96), np.random.default_rng(seed)) for seed in range(40)]
     assert np.mean([p.var() for p in planes]) == pytest.approx(1, abs=0.05)
     left, right = (np.concatenate([p[:, part, 0].ravel() for p in planes])
                    for part in (slice(None, -1), slice(1, None)))  # fmt: skip

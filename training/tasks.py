@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from training.degradations.blur import MARGIN_PX, defocus_blur, motion_blur
 from training.degradations.darkness import darkness
 from training.degradations.haze import haze
-from training.degradations.noise import blind_noise
+from training.degradations.noise import camera, gaussian
 from training.degradations.rain import Rain
 from training.degradations.snow import Snow
 
@@ -58,9 +58,10 @@ def blur_task(degrade: Degrade) -> Task:
 
 TASKS: dict[str, Task] = {
     "derain": Task(degradation=Rain, clean_share=0.06),
-    "desnow": Task(degradation=Snow, clean_share=0.05),
+    "desnow": Task(degradation=Snow, clean_share=0.15),
     "dehaze": Task(degradation=lambda: haze, phases=WIDE_VIEW, clean_share=0.03),
-    "denoise": Task(degradation=lambda: blind_noise),
+    "denoise": Task(degradation=lambda: gaussian, clean_share=0.02),
+    "denoise-real": Task(degradation=lambda: camera, clean_share=0.06),
     "lowlight": Task(degradation=lambda: darkness, phases=WIDE_VIEW, pair_share=0.75),
     "deblur": blur_task(motion_blur),
     "defocus": blur_task(defocus_blur),

@@ -13,6 +13,7 @@ not depend on the image before it, and a batch of B is B images.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -240,17 +241,19 @@ def resized_by_averaging(matrix: Tensor, size: int) -> Tensor:
     return average @ matrix @ average.mT
 
 
+@cache
 def averaging_matrix(length: int, size: int, dtype: torch.dtype) -> Tensor:
     """Row i averages the entries ⌊i·length/size⌋ … ⌈(i+1)·length/size⌉ of a vector.
 
     Shape:
-        → (size, length), on the CPU.
+        → (size, length), on the CPU; not to be changed.
     """
-    matrix = torch.zeros(size, length, dtype=dtype)
-    for i in range(size):
-        start, stop = i * length // size, -(-(i + 1) * length // size)
-        matrix[i, start:stop] = 1 / (stop - start)
-    return matrix
+    with torch.inference_mode(False):  # also good for training, whoever asks first
+        matrix = torch.zeros(size, length, dtype=dtype)
+        for i in range(size):
+            start, stop = i * length // size, -(-(i + 1) * length // size)
+            matrix[i, start:stop] = 1 / (stop - start)
+        return matrix
 
 
 class EncoderBlock(nn.Module):

@@ -2,9 +2,9 @@
 
 Gaussian: y = x + n, n ~ N(0, σ²) in the encoded picture (the CBSD68 protocol). Camera: in linear
 light the variance of a raw value is a·x + b, shot noise and read noise (Foi et al., Practical
-Poissonian-Gaussian Noise Modeling, IEEE TIP 2008); demosaicking and the camera's own smoothing
-spread it over neighbours and channels, gamma turns it signal-dependent, and JPEG comes last
-(Brooks et al., Unprocessing Images for Learned Raw Denoising, CVPR 2019).
+Poissonian-Gaussian Noise Modeling, IEEE TIP 2008). It falls on a Bayer mosaic; what the
+demosaicking makes of it, white balance, the camera's own smoothing of colours, gamma and JPEG
+follow (Brooks et al., Unprocessing Images for Learned Raw Denoising, CVPR 2019).
 """
 
 from __future__ import annotations
@@ -14,17 +14,9 @@ import numpy as np
 
 from training.degradations.common import Image, Plane, from_linear, jpeg, to_linear
 
-CLEAN_SHARE = 0.04
-CAMERA_SHARE = 0.4
 LARGEST_SIGMA = 55.0  # of 255
-
-
-def blind_noise(clean: Image, rng: np.random.Generator) -> Image:
-    """Noise of a random kind and level: (H, W, 3) float32 in [0, 1] → about that range."""
-    kind = rng.random()
-    if kind < CLEAN_SHARE:
-        return clean.copy()
-    return camera(clean, rng) if kind < CLEAN_SHARE + CAMERA_SHARE else gaussian(clean, rng)
+SHOT = (6e-5, 3e-2)  # a of the variance a·x + b
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def gaussian(clean: Image, rng: np.random.Generator) -> Image:
@@ -39,29 +31,57 @@ def camera(clean: Image, rng: np.random.Generator) -> Image:
     """Poisson-Gaussian noise through a camera's processing: clipped to [0, 1]."""
     gamma = float(rng.uniform(1.8, 2.4))
     linear = to_linear(clean, gamma)
-    shot = np.exp(rng.uniform(np.log(5e-6), np.log(4e-3)))
-    read = np.exp(rng.uniform(np.log(1e-8), np.log(1e-4)))
-    gains = rng.uniform(1, 2.2, 3)  # white balance amplifies red and blue
-    gains[1] = 1
-    deviation = np.sqrt(shot * linear + read) * np.sqrt(gains).astype(np.float32)
-    noise = deviation * spread(clean.shape[:2], rng)
+    shot = float(np.exp(rng.uniform(*np.log(SHOT))))
+    noise = as_processed(mosaic_noise(linear, shot, shot * float(rng.uniform(0, 0.03)), rng), rng)
     noisy = from_linear(np.clip(linear + noise, 0, 1).astype(np.float32), gamma)
-    return jpeg(noisy, int(rng.integers(60, 100)), rng) if rng.random() < 0.6 else noisy
+    return jpeg(noisy, int(rng.integers(70, 100)), rng) if rng.random() < 0.7 else noisy
 
 
-def spread(shape: tuple[int, int], rng: np.random.Generator) -> Plane:
-    """Noise of variance 1 as a camera leaves it: (H, W, 3), correlated in space and colour."""
-    own = [smoothed(shape, float(rng.uniform(0, 1.1)), rng) for _ in range(3)]
-    shared = smoothed(shape, float(rng.uniform(0, 0.8)), rng)
-    share = float(rng.uniform(0, 0.8))  # of the variance: demosaicking couples the channels
-    planes = [np.sqrt(1 - share) * plane + np.sqrt(share) * shared for plane in own]
-    return np.stack(planes, axis=-1).astype(np.float32)
+def mosaic_noise(linear: Image, shot: float, read: float, rng: np.random.Generator) -> Image:
+    """What demosaicking makes of the noise of raw values: (H, W, 3), about mean 0.
+
+    The variance of a raw value is ``shot`` times its light, plus ``read``. Red and blue are
+    amplified by the white balance afterwards.
+    """
+    gains = np.array([rng.uniform(1.2, 2.4), 1, rng.uniform(1.2, 2.2)], np.float32)
+    raw = mosaic(linear / gains)
+    noise = np.sqrt(shot * raw + read) * rng.standard_normal(raw.shape, np.float32)
+    return gains * (demosaicked(raw + noise) - demosaicked(raw))
 
 
-def smoothed(shape: tuple[int, int], blur_px: float, rng: np.random.Generator) -> Plane:
-    """White noise blurred by a Gaussian of ``blur_px`` and brought back to variance 1."""
-    noise = rng.standard_normal(shape, np.float32)
+def mosaic(picture: Image) -> Plane:
+    """The one colour that each pixel of a Bayer sensor sees, RGGB: (H, W, 3) → (H, W)."""
+    raw = picture[..., 1].copy()
+    raw[::2, ::2] = picture[::2, ::2, 0]
+    raw[1::2, 1::2] = picture[1::2, 1::2, 2]
+    return raw
+
+
+def demosaicked(raw: Plane) -> Image:
+    """Three colours from one, along edges: (H, W), RGGB, in [−1, 3] → (H, W, 3)."""
+    levels = np.clip((raw + 1) * 16_383, 0, 65_535).astype(np.uint16)  # room for noise below 0
+    colours = cv2.demosaicing(levels, cv2.COLOR_BayerRGGB2RGB_EA)
+    return colours.astype(np.float32) / np.float32(16_383) - 1
+
+
+def as_processed(noise: Image, rng: np.random.Generator) -> Image:
+    """Noise after a camera's own denoising: (H, W, 3).
+
+    It smooths colour more than light, and leaves more of what is coarse than of what is fine.
+    """
+    luma = (noise @ LUMA)[..., None]
+    chroma = blurred(noise - luma, float(rng.uniform(0, 4)))
+    fine, coarse = (
+        blurred(luma, float(rng.uniform(0, 1.2))),
+        blurred(luma, float(rng.uniform(1, 4))),
+    )
+    removed = float(rng.uniform(0, 0.7))
+    return (1 - removed) * fine + removed * coarse + chroma
+
+
+def blurred(picture: Image, blur_px: float) -> Image:
+    """A Gaussian of ``blur_px``, or nothing below what pixels resolve: (H, W, C) → the same."""
     if blur_px < 0.3:
-        return noise
-    soft = cv2.GaussianBlur(noise, (0, 0), blur_px, borderType=cv2.BORDER_REFLECT)
-    return (soft / max(float(soft.std()), 1e-6)).astype(np.float32)
+        return picture
+    soft = cv2.GaussianBlur(picture, (0, 0), blur_px, borderType=cv2.BORDER_REFLECT)
+    return soft.reshape(picture.shape).astype(np.float32, copy=False)

@@ -9,11 +9,10 @@ and keys. Nothing of the size of the image is stored.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from restorecli.networks.blocks import UNIT_EPS, FeedForward, LayerNorm, channel_scores
@@ -26,17 +25,21 @@ from restorecli.networks.hint import HierarchicalAttention, channel_order, scatt
 from restorecli.networks.restormer import ChannelAttention, attention_weights
 from restorecli.networks.strips.rows import (
     Branch,
+    Flow,
     Kernel,
     PixelSum,
     Strip,
+    Terms,
     blocks_of_pixels,
     branch_of,
+    gelu_in_place,
     kernel_of,
     normalised,
     pointwise,
+    put_pointwise,
 )
 
-Change = Callable[[Strip], Tensor]
+Change = Callable[[Strip], Terms]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +50,21 @@ class Features:
     norm: LayerNorm
     strips: Sequence[Strip]
 
-    def __call__(self, strip: Strip) -> Tensor:
-        """Rows of ``strip`` with its halo: (r + halo, W, C)."""
-        return normalised(self.norm, self.x[strip.top : strip.bottom])
+    def fresh(self, strip: Strip) -> Tensor:
+        """Rows that are fresh in ``strip``: (f, W, C)."""
+        return normalised(self.norm, self.x[strip.fresh])
+
+    def of(self, branch: Branch) -> Callable[[Strip], Tensor]:
+        """Features of ``branch``, for strips from the top: (r, W, K)."""
+        flow = Flow(branch)
+        return lambda strip: flow(self.fresh(strip), strip)
+
+    def pairs(self, query: Branch, key: Branch) -> Iterator[tuple[Tensor, Tensor]]:
+        """Features of two branches, strip by strip: (r, W, C) and (r, W, C')."""
+        queries, keys = Flow(query), Flow(key)
+        for strip in self.strips:
+            rows = self.fresh(strip)
+            yield queries(rows, strip), keys(rows, strip)
 
 
 def feed_forward(ffn: FeedForward, features: Features) -> Change:
@@ -59,14 +74,20 @@ def feed_forward(ffn: FeedForward, features: Features) -> Change:
     """
     dtype = features.x.dtype
     hidden = ffn.project_out.in_channels
-    gate = branch_of(ffn.project_in, ffn.dwconv, dtype, slice(0, hidden))
-    value = branch_of(ffn.project_in, ffn.dwconv, dtype, slice(hidden, 2 * hidden))
-    project_out = kernel_of(ffn.project_out, dtype)
+    gate, value = (
+        branch_of(ffn.project_in, ffn.dwconv, dtype, slice(start, start + hidden)).padded()
+        for start in (0, hidden)
+    )
+    lacking = gate.mix.weight.shape[0] - hidden
+    project_out = kernel_of(ffn.project_out, dtype).for_more(lacking)
+    gates, values = Flow(gate), Flow(value)
 
-    def change(strip: Strip) -> Tensor:
-        rows = features(strip)  # (r + halo, W, C)
-        gated = F.gelu(gate(rows, strip)).mul_(value(rows, strip))  # (r, W, hidden)
-        return pointwise(gated, project_out)  # (r, W, C)
+    def change(strip: Strip) -> Terms:
+        rows = features.fresh(strip)  # (f, W, C)
+        gated = gelu_in_place(gates(rows, strip)).mul_(
+            values(rows, strip)
+        )  # (r, W, hidden + lacking)
+        return [(gated, project_out)]
 
     return change
 
@@ -85,10 +106,10 @@ def channel_attention(
     def branch(start: int, stop: int) -> Branch:
         return branch_of(attention.qkv, attention.qkv_dwconv, dtype, slice(start, stop))
 
-    query_key, value = branch(0, 2 * channels), branch(2 * channels, 3 * channels)
-    pairs = (query_key(features(strip), strip).chunk(2, -1) for strip in features.strips)
-    mix = mixing_kernel(attention, pairs, dtype)
-    return lambda strip: pointwise(value(features(strip), strip), mix), cache
+    query, key, value = (branch(i * channels, (i + 1) * channels) for i in range(3))
+    mix = mixing_kernel(attention, features.pairs(query, key), dtype)
+    values = features.of(value)
+    return lambda strip: [(values(strip), mix)], cache
 
 
 def guided_low_rank_attention(
@@ -103,7 +124,9 @@ def guided_low_rank_attention(
     """
     dtype = features.x.dtype
     query = branch_of(attention.q, attention.q_dwconv, dtype)
-    maxima = plane_maxima(query, features, attention.calibration.kernel)  # (1, C, k, k)
+    maxima = plane_maxima(
+        features.of(query), features, attention.calibration.kernel
+    )  # (1, C, k, k)
     weigh = attention.calibration.from_maxima(maxima.to(attention.temperature.dtype))  # (1, C)
     scale = (1 + attention.alpha * weigh).reshape(1, -1, 1, 1)
     kept = attention.kv.out_channels // 2
@@ -114,13 +137,9 @@ def guided_low_rank_attention(
         return Branch(mix.to(dtype), blur.to(dtype))
 
     key, value = branch(0, kept), branch(kept, 2 * kept)
-
-    def query_and_key(strip: Strip) -> tuple[Tensor, Tensor]:
-        rows = features(strip)
-        return query(rows, strip), key(rows, strip)
-
-    mix = mixing_kernel(attention, map(query_and_key, features.strips), dtype)
-    return lambda strip: pointwise(value(features(strip), strip), mix), cache
+    mix = mixing_kernel(attention, features.pairs(query, key), dtype)
+    values = features.of(value)
+    return lambda strip: [(values(strip), mix)], cache
 
 
 def mixing_kernel(
@@ -146,19 +165,19 @@ def head_scores(pairs: Iterable[Sequence[Tensor]], heads: int) -> Tensor:
     """Cosine similarities of the rows of q and k over all pixels, head by head.
 
     Shape:
-        pairs: q (r, W, heads·c) and k (r, W, heads·c') of every strip → (heads, c, c').
+        pairs: q (r, W, heads·c) and k (r, W, heads·c') of every strip, used up → (heads, c, c').
     """
     gram, q_squares, k_squares = PixelSum(), PixelSum(), PixelSum()
     for pair in pairs:
         for pixels in zip(*map(blocks_of_pixels, pair), strict=True):
             q, k = (torch.unflatten(part, 1, (heads, -1)).transpose(0, 1) for part in pixels)
             gram.add(q.mT @ k)  # (heads, c, c')
-            q_squares.add(q.square().sum(1))  # (heads, c)
-            k_squares.add(k.square().sum(1))  # (heads, c')
+            q_squares.add(q.square_().sum(1))  # (heads, c)
+            k_squares.add(k.square_().sum(1))  # (heads, c')
     return channel_scores(gram.total, q_squares.total, k_squares.total)
 
 
-def plane_maxima(query: Branch, features: Features, cells: int) -> Tensor:
+def plane_maxima(query: Callable[[Strip], Tensor], features: Features, cells: int) -> Tensor:
     """``grid_maxima`` of the queries of the whole plane.
 
     Shape:
@@ -167,7 +186,7 @@ def plane_maxima(query: Branch, features: Features, cells: int) -> Tensor:
     height, _, channels = features.x.shape
     maxima = features.x.new_full((cells, cells, channels), -torch.inf)
     for strip in features.strips:
-        rows = cell_maxima(query(features(strip), strip), cells, axis=1)  # (r, cells, C)
+        rows = cell_maxima(query(strip), cells, axis=1)  # (r, cells, C)
         for cell, (start, stop) in zip(maxima, grid_cells(height, cells), strict=True):
             shared = rows[max(start - strip.start, 0) : max(stop - strip.start, 0)]
             if len(shared):
@@ -189,37 +208,45 @@ def hierarchical_attention(
     def branch(channels: slice | Tensor) -> Branch:
         return branch_of(attention.qkv, attention.qkv_dwconv, dtype, channels)
 
-    query_key = branch(slice(0, 2 * channels))
+    query_key = features.of(branch(slice(0, 2 * channels)))
     gram, sums, squares = PixelSum(), PixelSum(), PixelSum()
     for strip in features.strips:
-        for qk in blocks_of_pixels(query_key(features(strip), strip)):  # (n, 2C)
-            q = qk[:, :channels]
+        for qk in blocks_of_pixels(query_key(strip)):  # (n, 2C)
+            q, k = qk.chunk(2, -1)
             gram.add(q.mT @ qk)  # (C, 2C)
             sums.add(q.sum(0))
-            squares.add(qk.square().sum(0))
+            squares.add(k.square_().sum(0))
     q_gram, qk_gram = gram.total.unsqueeze(0).chunk(2, -1)  # each (1, C, C)
-    lengths = squares.total.unsqueeze(0).chunk(2, -1)  # each (1, C)
+    q_squares, k_squares = q_gram.diagonal(dim1=-2, dim2=-1), squares.total.unsqueeze(0)  # (1, C)
     order = channel_order(q_gram, sums.total.unsqueeze(0), height * width)  # (1, C)
-    scores = channel_scores(qk_gram, *lengths).to(attention.temperature.dtype)
+    scores = channel_scores(qk_gram, q_squares, k_squares).to(attention.temperature.dtype)
     heads, cache = attention.head_weights(scores, order, cache)
 
-    values = branch(slice(2 * channels, 3 * channels))
-    mix = Kernel(scatter_heads(heads, order).reshape(channels, channels, 1, 1), None).to(dtype)
-    sorted_qk = torch.cat([order[0], order[0] + channels])
-    guides = branch(sorted_qk).scaled(squares.total.clamp_min(UNIT_EPS**2).rsqrt()[sorted_qk])
-    intra = attention.intra_modulator
-    gating, down, up = (kernel_of(step, dtype) for step in (intra.gatingConv, intra.down, intra.up))
-    project_out = kernel_of(attention.project_out, dtype)
+    def unit(squares: Tensor, start: int) -> Branch:
+        """Queries or keys, sorted, of length 1 over the plane."""
+        scale = squares[0].clamp_min(UNIT_EPS**2).rsqrt()[order[0]]
+        return branch(order[0] + start).scaled(scale)
 
-    def change(strip: Strip) -> Tensor:
-        rows = features(strip)  # (r + halo, W, C)
-        q_unit, k_unit = guides(rows, strip).chunk(2, -1)  # each (r, W, C), sorted
-        guide = q_unit + k_unit
-        out = pointwise(values(rows, strip), mix)  # (r, W, C), sorted
-        mixed = guide.add_(out)
-        gated = F.gelu(pointwise(mixed, gating)).mul_(mixed)
-        out += pointwise(pointwise(gated, down), up)
-        return pointwise(out, project_out)
+    q_unit, k_unit = Flow(unit(q_squares, 0)), Flow(unit(k_squares, channels))
+    value = Flow(branch(slice(2 * channels, 3 * channels)))
+    own = attention.qkv.weight.dtype
+    mix = Kernel(scatter_heads(heads, order).reshape(channels, channels, 1, 1).to(own), None)
+    intra, project_out = attention.intra_modulator, kernel_of(attention.project_out, own)
+    bottleneck = kernel_of(intra.up, own).after(kernel_of(intra.down, own))
+    refine = Kernel(project_out.weight, None).after(bottleneck).to(dtype)
+    gating, mix, project = (
+        kernel_of(intra.gatingConv, dtype),
+        mix.to(dtype),
+        project_out.after(mix).to(dtype),
+    )
+
+    def change(strip: Strip) -> Terms:
+        rows = features.fresh(strip)  # (f, W, C)
+        values = value(rows, strip)  # (r, W, C)
+        mixed = q_unit(rows, strip).add_(k_unit(rows, strip))  # (r, W, C), sorted
+        put_pointwise(mixed, values, mix, add=True)
+        gated = gelu_in_place(pointwise(mixed, gating)).mul_(mixed)
+        return [(values, project), (gated, refine)]
 
     return change, cache
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from restorecli.networks.blocks import MULTIPLE_PX
 from restorecli.networks.hint import HINT
 from restorecli.networks.restormer import Restormer
+from restorecli.networks.strips.rows import VECTOR
 
 SUM_BYTES = 8  # of one value of a sum over pixels, float64
 LIBRARY_BYTES = 13_000_000  # what the convolution library compiles and keeps for a network
 SMALL_MATRICES = 8  # C×C sums and attention maps of the widest level alive at once
 # The heap that strips take, as a multiple of what is alive at once: blocks of other sizes leave
 # holes in it. Half precision has its statistics in float32 beside it.
-STRIP_SHARE, STRIP_SHARE_HALF = 1.8, 3.0
+STRIP_SHARE, STRIP_SHARE_HALF = 1.5, 2.5
 
 
 def resident_bytes(
@@ -24,10 +25,11 @@ def resident_bytes(
 ) -> int:
     """Peak bytes that ``restored_rows`` needs above the parameters, the image and its result.
 
-    The peak is where the decoder's first level, 2D values a pixel, is filled from the level below
-    (2D values for every four pixels), or in its blocks, where a strip's hidden features join it:
-    three times ``hidden`` values a pixel. The shares and constants above were measured with glibc
-    on a processor, one and two threads; ``python -m benchmarks.memory`` compares.
+    The decoder's first level, 2D values a pixel, is there all the time, and beside it the level
+    below, 2D values for every four pixels. In their blocks a strip's hidden features join them:
+    gates and values, each before and after its 3×3 convolution. The shares and constants above
+    were measured with glibc on a processor, one and two threads; ``python -m benchmarks.memory``
+    compares.
 
     Args:
         network: Restormer, GLMHA-Restormer or HINT.
@@ -40,15 +42,15 @@ def resident_bytes(
     last = [*network.decoder_level1, *network.refinement]
     hidden = max((block.ffn.project_out.in_channels for block in last), default=0)
     rows, columns = (length + -length % MULTIPLE_PX for length in (height, width))
-    centre, haloed = min(strip_rows, rows), min(strip_rows + 2, rows)
+    centre = min(strip_rows, rows)
+    hidden += -hidden % VECTOR
 
     level1 = 2 * dim * rows * columns
-    filling = level1 // 4 + 4 * dim * centre * columns
-    refining = ((2 * dim + hidden) * haloed + 2 * hidden * centre) * columns
+    refining = (2 * dim * centre + 2 * hidden * (2 * centre + 2)) * columns
     share = STRIP_SHARE_HALF if bytes_per_value < 4 else STRIP_SHARE
     matrices = SMALL_MATRICES * (8 * dim) ** 2
     return (
-        bytes_per_value * (level1 + max(filling, int(share * refining)))
+        bytes_per_value * (level1 + level1 // 4 + int(share * refining))
         + SUM_BYTES * matrices
         + LIBRARY_BYTES
     )

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +20,8 @@ from restorecli.networks.blocks import NORM_EPS, LayerNorm, statistics_dtype
 
 EVERY_CHANNEL = slice(None)
 WITHOUT_FLOAT64 = frozenset({"mps"})  # devices
+VECTOR = 16  # float32 values of the widest vectors of processors
+CPUINFO, AMD = Path("/proc/cpuinfo"), "AuthenticAMD"
 SUM_ROWS = 8  # rows of one sum in the precision of the features' statistics
 
 
@@ -26,6 +30,7 @@ class Strip:
     """Rows ``start`` … ``stop`` of a plane of ``height`` rows.
 
     With its halo, a strip has one more row above and below, except beyond the edges of the plane.
+    From top to bottom, every row is ``fresh`` in one strip.
     """
 
     start: int
@@ -41,6 +46,11 @@ class Strip:
     def bottom(self) -> int:
         """End of the halo."""
         return min(self.stop + 1, self.height)
+
+    @property
+    def fresh(self) -> slice:
+        """Rows of the strip and its halo that are in no strip above and its halo."""
+        return slice(min(self.start + 1, self.height) if self.start else 0, self.bottom)
 
     @property
     def haloed(self) -> Strip:
@@ -68,6 +78,25 @@ class Kernel(NamedTuple):
         """The same kernel in ``dtype``."""
         return Kernel(self.weight.to(dtype), None if self.bias is None else self.bias.to(dtype))
 
+    def extended(self, lacking: int) -> Kernel:
+        """The kernel with ``lacking`` more results, which are 0."""
+        more = (0,) * (2 * self.weight.dim() - 1) + (lacking,)
+        bias = None if self.bias is None else F.pad(self.bias, (0, lacking))
+        return Kernel(F.pad(self.weight, more), bias)
+
+    def for_more(self, lacking: int) -> Kernel:
+        """The kernel for ``lacking`` more channels, which change nothing."""
+        return Kernel(F.pad(self.weight, (0, 0, 0, 0, 0, lacking)), self.bias)
+
+    def after(self, first: Kernel) -> Kernel:
+        """One 1×1 kernel for ``first`` and then this one."""
+        (second, bias), (weight, first_bias) = self, first
+        weight = (second.flatten(1) @ weight.flatten(1))[..., None, None]
+        if first_bias is not None:
+            moved = second.flatten(1) @ first_bias
+            bias = moved if bias is None else moved + bias
+        return Kernel(weight, bias)
+
     def scaled(self, scale: Tensor) -> Kernel:
         """The kernel whose results are ``scale`` (K,) times those of this one."""
         scale = scale.to(self.weight.dtype)
@@ -92,7 +121,43 @@ def kernel_of(
 
 def pointwise(rows: Tensor, kernel: Kernel) -> Tensor:
     """1×1 convolution: (r, W, C) → (r, W, K)."""
+    if by_products(rows.device.type):
+        return F.linear(rows, kernel.weight.flatten(1), kernel.bias)
     return _convolve(rows, kernel, padding=(0, 0), groups=1)
+
+
+def put_pointwise(out: Tensor, rows: Tensor, kernel: Kernel, *, add: bool = False) -> None:
+    """1×1 convolution into ``out``, or added to it.
+
+    Shape:
+        out: (r, W, K), contiguous; rows: (r, W, C).
+    """
+    if by_products(rows.device.type):
+        pixels, weight = out.view(-1, out.shape[-1]), kernel.weight.flatten(1)
+        torch.addmm(pixels, rows.flatten(0, 1), weight.mT, beta=1 if add else 0, out=pixels)
+        if kernel.bias is not None:
+            pixels += kernel.bias
+    elif add:
+        out += pointwise(rows, kernel)
+    else:
+        out.copy_(pointwise(rows, kernel))
+
+
+def gelu_in_place(rows: Tensor) -> Tensor:
+    """``F.gelu`` without a second buffer: (r, W, C), changed and returned."""
+    return torch.ops.aten.gelu_(rows)
+
+
+@cache
+def by_products(device: str) -> bool:
+    """Whether 1×1 convolutions are done as matrix products there, or by the convolution library.
+
+    On an Intel processor the products are as fast or faster and need no copies; on an AMD one they
+    are half as fast (200 against 400–450 GFLOP/s, PyTorch 2.13).
+    """
+    if device != "cpu" or not CPUINFO.exists():
+        return True
+    return not any(AMD in line for line in CPUINFO.read_text(errors="replace").splitlines())
 
 
 def convolve3x3(rows: Tensor, kernel: Kernel, strip: Strip) -> Tensor:
@@ -116,22 +181,51 @@ def _convolve(rows: Tensor, kernel: Kernel, padding: tuple[int, int], groups: in
 
 
 class Branch(NamedTuple):
-    """1×1 convolution, then 3×3 on each channel alone: how q, k, v and hidden features arise.
-
-    Shape:
-        rows: (r + halo, W, C), those of a strip with its halo → (r, W, K).
-    """
+    """1×1 convolution, then 3×3 on each channel alone: how q, k, v and hidden features arise."""
 
     mix: Kernel
     blur: Kernel
 
-    def __call__(self, rows: Tensor, strip: Strip) -> Tensor:
-        """Features of ``strip``."""
-        return convolve3x3(pointwise(rows, self.mix), self.blur, strip)
-
     def scaled(self, scale: Tensor) -> Branch:
         """The branch whose features are ``scale`` (K,) times those of this one."""
         return Branch(self.mix, self.blur.scaled(scale))
+
+    def padded(self) -> Branch:
+        """The branch with channels of zeros at the end, for as many as vectors hold.
+
+        127 or 255 channels, as the networks have them, take half as long again as 128 or 256.
+        """
+        lacking = -self.mix.weight.shape[0] % VECTOR
+        return Branch(self.mix.extended(lacking), self.blur.extended(lacking))
+
+
+class Flow:
+    """Features of a branch, strip by strip from the top; each row is mixed once.
+
+    The 3×3 convolution of a strip needs mixed rows of its halo: two of them were mixed with the
+    strip above, and are kept for this one.
+    """
+
+    def __init__(self, branch: Branch) -> None:
+        self._branch = branch
+        self._mixed: Tensor | None = None  # (r + 2, W, K): rows of a strip, one above, one below
+
+    def __call__(self, fresh: Tensor, strip: Strip) -> Tensor:
+        """Features of ``strip``, which follows that of the last call: (fresh, W, C) → (r, W, K)."""
+        rows = strip.stop - strip.start
+        mix, blur = self._branch
+        if self._mixed is None or strip.start == 0:
+            self._mixed = fresh.new_empty(rows + 2, fresh.shape[1], mix.weight.shape[0])
+            self._mixed[0] = 0  # beyond the plane
+            filled = 1
+        else:
+            self._mixed[:2] = self._mixed[-2:].clone()
+            filled = 2
+        mixed = self._mixed = self._mixed[: rows + 2]
+        if strip.stop == strip.height:
+            mixed[-1] = 0
+        put_pointwise(mixed[filled : filled + fresh.shape[0]], fresh, mix)
+        return _convolve(mixed, blur, padding=(0, 1), groups=mixed.shape[-1])
 
 
 def branch_of(
@@ -157,36 +251,36 @@ def normalised(norm: LayerNorm, rows: Tensor) -> Tensor:
     weight, bias = norm.body.weight.to(rows.dtype), norm.body.bias
     if bias is not None:
         return F.layer_norm(rows, weight.shape, weight, bias.to(rows.dtype), NORM_EPS)
+    if not rows.numel():  # a last strip of one row: all were fresh in the strips above
+        return rows
     wide = rows.to(statistics_dtype(rows))
     variance = wide.var(-1, keepdim=True, unbiased=False)
     return rows * (variance + NORM_EPS).rsqrt_().to(rows.dtype) * weight
 
 
+Terms = Sequence[tuple[Tensor, Kernel]]  # rows (r, W, C), and what they are to be multiplied by
+
+
 def add_in_place(
     x: Tensor,
-    change: Callable[[Strip], Tensor],
+    change: Callable[[Strip], Terms],
     strips: Sequence[Strip],
     tick: Callable[[float], None] = lambda share: None,
 ) -> None:
-    """Add to ``x`` a change that needs the *old* rows of a strip and of its halo.
+    """Add to every strip of ``x`` a change: the sum of 1×1 convolutions.
 
-    The last row of every strip is therefore changed one strip later. After each strip ``tick`` is
-    told the share of the strips that it is.
+    A change may depend on the *old* rows of a strip and its halo, if it looks at fresh rows only.
+    After each strip ``tick`` is told the share of the strips that it is.
 
     Shape:
-        x: (H, W, C), changed; change(strip): (r, W, C).
+        x: (H, W, C), changed.
     """
-    late = None
     for strip in strips:
-        rows = change(strip)  # (r, W, C)
-        if late is not None:
-            x[strip.start - 1] += late
-        x[strip.start : strip.stop - 1] += rows[:-1]
-        late = rows[-1].clone()
-        del rows
+        terms = change(strip)
+        for rows, kernel in terms:
+            put_pointwise(x[strip.start : strip.stop], rows, kernel, add=True)
+        del terms, rows  # the next ones take their memory
         tick(1 / len(strips))
-    if late is not None:
-        x[-1] += late
 
 
 def blocks_of_pixels(rows: Tensor) -> list[Tensor]:

@@ -88,7 +88,7 @@ def restored_rows(
         read: (top, bottom) → float (inp_channels, bottom − top, W), nominally [0, 1], on any
             device; asked twice for every row.
         size: (H, W) of the image, any from 1.
-        strip_rows: Rows of features at a time, at every level; at least 1.
+        strip_rows: Rows of the widest features at a time, of others twice as many; at least 1.
         dtype: Precision of the features.
         on_progress: Told what share of the work was just done; the shares add up to 1.
 
@@ -125,18 +125,19 @@ def restored_rows(
     level3 = lower[: level1.numel() // 4].view(height // 4, width // 4, 4 * dim)
     latent = lower[-level1.numel() // 8 :].view(height // 8, width // 8, 8 * dim)
 
+    rows = 2 * strip_rows  # everywhere but in the decoder's first level: as many bytes a strip
     embed(network, image, level1, strip_rows)
-    cache = through(network.encoder_level1, level1, strip_rows, None, tick)
-    down(network.down1_2, level1, level2, strip_rows)
-    cache = through(network.encoder_level2, level2, strip_rows, cache, tick)
-    down(network.down2_3, level2, level3, strip_rows)
-    cache = through(network.encoder_level3, level3, strip_rows, cache, tick)
-    down(network.down3_4, level3, latent, strip_rows)
-    cache = through(network.latent, latent, strip_rows, cache, tick)
-    up_and_reduce(network.up4_3, network.reduce_chan_level3, latent, level3, strip_rows)
-    cache = through(network.decoder_level3, level3, strip_rows, cache, tick)
-    up_and_reduce(network.up3_2, network.reduce_chan_level2, level3, level2, strip_rows)
-    cache = through(network.decoder_level2, level2, strip_rows, cache, tick)
+    cache = through(network.encoder_level1, level1, rows, None, tick)
+    down(network.down1_2, level1, level2, rows)
+    cache = through(network.encoder_level2, level2, rows, cache, tick)
+    down(network.down2_3, level2, level3, rows)
+    cache = through(network.encoder_level3, level3, rows, cache, tick)
+    down(network.down3_4, level3, latent, rows)
+    cache = through(network.latent, latent, rows, cache, tick)
+    up_and_reduce(network.up4_3, network.reduce_chan_level3, latent, level3, rows)
+    cache = through(network.decoder_level3, level3, rows, cache, tick)
+    up_and_reduce(network.up3_2, network.reduce_chan_level2, level3, level2, rows)
+    cache = through(network.decoder_level2, level2, rows, cache, tick)
     give_back_freed_memory()  # holes that strips of the levels below have left in the heap
     up_and_concatenate(network.up2_1, level2, level1, wide, strip_rows)
     del level2
@@ -212,6 +213,7 @@ def through(
             change, cache = attend(block.attn, Features(x, block.norm1, strips), cache)
             tick(1)
             add_in_place(x, change, strips, tick)
+            del change  # and its buffers
         add_in_place(x, feed_forward(block.ffn, Features(x, block.norm2, strips)), strips, tick)
     return cache
 
