@@ -85,6 +85,38 @@ def test_strips_equal_the_plain_forward_pass_at_any_size(name, size):
     assert_same(network, image_for(network, *size), strip_rows=5)
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_both_forms_of_pointwise_convolutions_give_the_same(monkeypatch, name):
+    network = lively(NETWORKS[name]()).double()
+    x = image_for(network, 24, 16)
+    for by_products in (True, False):
+        monkeypatch.setattr(rows, "by_products", lambda device, form=by_products: form)
+        assert_same(network, x, strip_rows=5)
+
+
+@pytest.mark.parametrize(("vendor", "expected"), [("GenuineIntel", True), ("AuthenticAMD", False)])
+def test_the_form_of_pointwise_convolutions_goes_by_the_processor(
+    monkeypatch, tmp_path, vendor, expected
+):
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nvendor_id\t: {vendor}\n")
+    monkeypatch.setattr(rows, "CPUINFO", tmp_path / "cpuinfo")
+    assert rows.by_products.__wrapped__("cpu") is expected
+    assert rows.by_products.__wrapped__("cuda")
+    monkeypatch.setattr(rows, "CPUINFO", tmp_path / "absent")
+    assert rows.by_products.__wrapped__("cpu")
+
+
+@pytest.mark.parametrize("strip_rows", [1, 2, 3, 7, 9])
+def test_every_row_is_fresh_in_one_strip(strip_rows):
+    strips = rows.strips_of(9, strip_rows)
+    fresh = [row for strip in strips for row in range(9)[strip.fresh]]
+    assert fresh == list(range(9))
+    seen = -1
+    for strip in strips:
+        seen = max([seen, *range(9)[strip.fresh]])
+        assert seen == strip.bottom - 1  # all that the strip needs
+
+
 @pytest.mark.parametrize("name", MAIN)
 def test_images_of_a_batch_do_not_meet(name):
     network = lively(NETWORKS[name]()).double()

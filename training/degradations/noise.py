@@ -15,7 +15,7 @@ import numpy as np
 from training.degradations.common import Image, Plane, from_linear, jpeg, to_linear
 
 LARGEST_SIGMA = 55.0  # of 255
-SHOT = (6e-5, 3e-2)  # a of the variance a·x + b
+SHOT = (3e-4, 6e-2)  # a of the variance a·x + b
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
