@@ -52,7 +52,14 @@ class NullWorker(Worker):
         class Null(Engine):
             def restore(self, pixels: Any, *arguments: Any, **options: Any) -> tuple[Any, Plan]:
                 """The pixels as they are."""
-                plan = Plan(tile_px=None, overlap_px=0, strip_rows=64, held_bytes=0, needed_bytes=0)
+                plan = Plan(
+                    tile_px=None,
+                    overlap_px=0,
+                    strip_rows=64,
+                    keep_bytes=0,
+                    held_bytes=0,
+                    needed_bytes=0,
+                )
                 return pixels, plan
 
         facts = super().start(setup, probes)

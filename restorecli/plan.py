@@ -11,7 +11,7 @@ import torch
 
 from restorecli.errors import DeviceError, UsageError
 from restorecli.networks import Network
-from restorecli.networks.strips import resident_bytes
+from restorecli.networks.strips import KEEP_BYTES, resident_bytes
 from restorecli.options import AUTO, DEFAULT_OVERLAP_PX, MULTIPLE_PX, SMALLEST_TILE_PX
 
 MEMORY_SHARE = 0.6  # of what is free now: other programs and the encoder need some too
@@ -32,6 +32,7 @@ class Plan:
     tile_px: int | None
     overlap_px: int
     strip_rows: int
+    keep_bytes: int  # of what attention needs twice
     held_bytes: int  # by the process, or on the device, before the image is restored
     needed_bytes: int  # by the image beside that
     spare_bytes: int = 0  # of the limit; 0 unless more memory would change nothing
@@ -117,17 +118,19 @@ def make_plan(
         DeviceError: Nothing that ``tile`` allows fits into ``max_bytes``.
     """
 
-    def plan(tile_px: int | None, strip_rows: int) -> Plan:
+    def plan(tile_px: int | None, strip_rows: int, keep_bytes: int) -> Plan:
         return Plan(
             tile_px=tile_px,
             overlap_px=overlap_px if tile_px else 0,
             strip_rows=strip_rows,
+            keep_bytes=keep_bytes,
             held_bytes=held_bytes,
             needed_bytes=needed_bytes(
                 network,
                 size,
                 tile_px,
                 strip_rows=strip_rows,
+                keep_bytes=keep_bytes,
                 bytes_per_value=bytes_per_value,
                 bytes_per_result=bytes_per_result,
             ),
@@ -137,10 +140,11 @@ def make_plan(
         tile = None
     sides = [None, *range(LARGEST_TILE_PX, 0, -SMALLEST_TILE_PX)] if tile == AUTO else [tile]
     plans = [
-        plan(side, rows)
+        plan(side, rows, keep_bytes)
         for side in sides
         if side is None or side < max(size) or side == SMALLEST_TILE_PX
         for rows in strip_heights(min(side or size[1], size[1]))
+        for keep_bytes in (KEEP_BYTES, 0)
     ]
     budget = MEMORY_SHARE * available_bytes
     if max_bytes is not None:
@@ -173,6 +177,7 @@ def needed_bytes(
     tile_px: int | None,
     *,
     strip_rows: int,
+    keep_bytes: int,
     bytes_per_value: int,
     bytes_per_result: int,
 ) -> int:
@@ -183,13 +188,19 @@ def needed_bytes(
         size: (height, width) of the image in pixels.
         tile_px: Side of a tile, or ``None`` for the whole image.
         strip_rows: Rows of a strip.
+        keep_bytes: Most that attention may keep of what it needs twice.
         bytes_per_value: Of the features: 4 for float32, 2 for half precision.
         bytes_per_result: Of one value of the restored picture.
     """
     channels = network.output.out_channels
     height, width = size if tile_px is None else (min(tile_px, side) for side in size)
     needed = bytes_per_result * channels * size[0] * size[1] + resident_bytes(
-        network, height, width, strip_rows=strip_rows, bytes_per_value=bytes_per_value
+        network,
+        height,
+        width,
+        strip_rows=strip_rows,
+        bytes_per_value=bytes_per_value,
+        keep_bytes=keep_bytes,
     )
     if tile_px is not None:
         band = (channels + 1) * height * size[1]  # sums and weights; twice, when it is handed on
@@ -221,6 +232,7 @@ def smaller_plan(plan: Plan, size: tuple[int, int]) -> Plan | None:
         return None
     return replace(
         plan,
+        keep_bytes=0,
         tile_px=tile_px,
         overlap_px=plan.overlap_px or DEFAULT_OVERLAP_PX,
         needed_bytes=plan.needed_bytes // 4,

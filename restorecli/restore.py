@@ -183,6 +183,7 @@ class Engine:
                 lambda top, bottom: to_tensor(part[top:bottom], self.model.channels)[0],
                 (part.shape[0], part.shape[1]),
                 strip_rows=plan.strip_rows,
+                keep_bytes=plan.keep_bytes,
                 dtype=precision,
                 on_progress=progress,
             )

@@ -56,10 +56,12 @@ def test_strips_hold_about_the_same_number_of_pixels(width, rows):
     assert plan.strip_height(width) == rows
 
 
-def test_lower_strips_come_before_tiles(network):
+def test_keeping_less_and_lower_strips_come_before_tiles(network):
     plenty = planned(network, (1000, 1000), PLENTY)
-    assert (plenty.exact, plenty.strip_rows) == (True, 32)
-    lower = planned(network, (1000, 1000), PLENTY, max_bytes=plenty.predicted_bytes - 1)
+    assert (plenty.exact, plenty.strip_rows, plenty.keep_bytes > 0) == (True, 32, True)
+    less = planned(network, (1000, 1000), PLENTY, max_bytes=plenty.predicted_bytes - 1)
+    assert (less.exact, less.strip_rows, less.keep_bytes) == (True, 32, 0)
+    lower = planned(network, (1000, 1000), PLENTY, max_bytes=less.predicted_bytes - 1)
     assert lower.exact
     assert lower.strip_rows in {8, 16}
     assert lower.predicted_bytes < plenty.predicted_bytes

@@ -94,6 +94,26 @@ def test_both_forms_of_pointwise_convolutions_give_the_same(monkeypatch, name):
         assert_same(network, x, strip_rows=5)
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_what_is_kept_is_what_would_be_made_again(name):
+    network = lively(NETWORKS[name]())
+    x = image_for(network, 24, 16).float()[0]
+    network.float()
+
+    def restored(keep_bytes):
+        parts = restored_rows(
+            network,
+            lambda top, bottom: x[:, top:bottom],
+            (24, 16),
+            strip_rows=5,
+            dtype=torch.float32,
+            keep_bytes=keep_bytes,
+        )
+        return torch.cat([part for _, part in parts], 1)
+
+    assert torch.equal(restored(0), restored(10**9))
+
+
 @pytest.mark.parametrize(("vendor", "expected"), [("GenuineIntel", True), ("AuthenticAMD", False)])
 def test_the_form_of_pointwise_convolutions_goes_by_the_processor(
     monkeypatch, tmp_path, vendor, expected

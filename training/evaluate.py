@@ -108,6 +108,7 @@ def scores(chosen: TestSet, data: Path, options: list[str]) -> Scores:
         inputs, targets = prepare(chosen, data, scratch)
         report, restored = scratch / "report.json", scratch / "restored"
         command = [chosen.task, inputs, "-o", restored, "--ref", targets, "-q"]
+        command += ["--name", "{stem}.png"]  # as a JPEG a result would lose what its input lost
         command += ["--protocol", chosen.protocol, "--report", report, *options]
         subprocess.run([sys.executable, "-m", "restorecli", *map(str, command)], check=True)
         rows = json.loads(report.read_text(encoding="utf-8"))["rows"]

@@ -4,13 +4,13 @@ Each function here takes an attention module and the normalised features, makes 
 returns the second as a function from a strip to its change. Queries and keys are never kept: their
 Gram matrix and lengths are sums over pixels, and the attention folds into the output projection
 (M = W_O·P), so the second pass needs the values of the strip alone, and for HINT its unit queries
-and keys. Nothing of the size of the image is stored.
+and keys. Nothing of the size of the image is stored, unless there is room to keep what is needed
+twice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -42,29 +42,49 @@ from restorecli.networks.strips.rows import (
 Change = Callable[[Strip], Terms]
 
 
-@dataclass(frozen=True, slots=True)
 class Features:
-    """Normalised features, made strip by strip from those of the block: (H, W, C)."""
+    """Normalised features, made strip by strip from those of the block: (H, W, C).
 
-    x: Tensor
-    norm: LayerNorm
-    strips: Sequence[Strip]
+    With ``keep``, what two passes need is kept from the first.
+    """
+
+    def __init__(
+        self, x: Tensor, norm: LayerNorm, strips: Sequence[Strip], *, keep: bool = False
+    ) -> None:
+        self.x, self.strips, self._keep = x, strips, keep
+        self._norm = norm
+        self._fresh: tuple[Strip, Tensor] | None = None
 
     def fresh(self, strip: Strip) -> Tensor:
-        """Rows that are fresh in ``strip``: (f, W, C)."""
-        return normalised(self.norm, self.x[strip.fresh])
+        """Rows that are fresh in ``strip``, normalised once for all branches: (f, W, C)."""
+        if self._fresh is None or self._fresh[0] != strip:
+            self._fresh = strip, normalised(self._norm, self.x[strip.fresh])
+        return self._fresh[1]
 
     def of(self, branch: Branch) -> Callable[[Strip], Tensor]:
         """Features of ``branch``, for strips from the top: (r, W, K)."""
         flow = Flow(branch)
         return lambda strip: flow(self.fresh(strip), strip)
 
-    def pairs(self, query: Branch, key: Branch) -> Iterator[tuple[Tensor, Tensor]]:
-        """Features of two branches, strip by strip: (r, W, C) and (r, W, C')."""
-        queries, keys = Flow(query), Flow(key)
-        for strip in self.strips:
-            rows = self.fresh(strip)
-            yield queries(rows, strip), keys(rows, strip)
+    def twice(self, branch: Branch) -> Callable[[Strip], Tensor]:
+        """The same for two passes over the strips. The second may change what it gets."""
+        make, kept = self.of(branch), dict[Strip, Tensor]()
+
+        def made(strip: Strip) -> Tensor:
+            if strip in kept:
+                return kept.pop(strip)
+            rows = make(strip)
+            if self._keep:
+                kept[strip] = rows
+            return rows
+
+        return made
+
+    def pairs(
+        self, query: Callable[[Strip], Tensor], key: Callable[[Strip], Tensor]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Queries and keys, strip by strip: (r, W, C) and (r, W, C')."""
+        return ((query(strip), key(strip)) for strip in self.strips)
 
 
 def feed_forward(ffn: FeedForward, features: Features) -> Change:
@@ -107,7 +127,8 @@ def channel_attention(
         return branch_of(attention.qkv, attention.qkv_dwconv, dtype, slice(start, stop))
 
     query, key, value = (branch(i * channels, (i + 1) * channels) for i in range(3))
-    mix = mixing_kernel(attention, features.pairs(query, key), dtype)
+    pairs = features.pairs(features.of(query), features.of(key))
+    mix = mixing_kernel(attention, pairs, dtype)
     values = features.of(value)
     return lambda strip: [(values(strip), mix)], cache
 
@@ -123,10 +144,8 @@ def guided_low_rank_attention(
         cache: (1, m, m) or ``None``, returned as it is; the change of a strip: (r, W, C).
     """
     dtype = features.x.dtype
-    query = branch_of(attention.q, attention.q_dwconv, dtype)
-    maxima = plane_maxima(
-        features.of(query), features, attention.calibration.kernel
-    )  # (1, C, k, k)
+    query = features.twice(branch_of(attention.q, attention.q_dwconv, dtype))
+    maxima = plane_maxima(query, features, attention.calibration.kernel)  # (1, C, k, k)
     weigh = attention.calibration.from_maxima(maxima.to(attention.temperature.dtype))  # (1, C)
     scale = (1 + attention.alpha * weigh).reshape(1, -1, 1, 1)
     kept = attention.kv.out_channels // 2
@@ -137,7 +156,7 @@ def guided_low_rank_attention(
         return Branch(mix.to(dtype), blur.to(dtype))
 
     key, value = branch(0, kept), branch(kept, 2 * kept)
-    mix = mixing_kernel(attention, features.pairs(query, key), dtype)
+    mix = mixing_kernel(attention, features.pairs(query, features.of(key)), dtype)
     values = features.of(value)
     return lambda strip: [(values(strip), mix)], cache
 
@@ -199,51 +218,47 @@ def hierarchical_attention(
 ) -> tuple[Change, Tensor]:
     """HINT's HMHA and QKCU by strips: ``HierarchicalAttention``; the cache becomes (1, C, C).
 
-    Order, heads and modulators need C×C matrices only. The unit queries and keys that guide the
-    intra-layer step come sorted and scaled out of convolutions whose kernels are.
+    Order, heads and modulators need C×C matrices only. Instead of sorting the channels of every
+    pixel, the matrices that follow take them unsorted.
     """
     height, width, channels = features.x.shape
     dtype = features.x.dtype
 
-    def branch(channels: slice | Tensor) -> Branch:
-        return branch_of(attention.qkv, attention.qkv_dwconv, dtype, channels)
+    def branch(start: int, stop: int) -> Branch:
+        return branch_of(attention.qkv, attention.qkv_dwconv, dtype, slice(start, stop))
 
-    query_key = features.of(branch(slice(0, 2 * channels)))
+    query_key = features.twice(branch(0, 2 * channels))
     gram, sums, squares = PixelSum(), PixelSum(), PixelSum()
     for strip in features.strips:
         for qk in blocks_of_pixels(query_key(strip)):  # (n, 2C)
             q, k = qk.chunk(2, -1)
             gram.add(q.mT @ qk)  # (C, 2C)
             sums.add(q.sum(0))
-            squares.add(k.square_().sum(0))
+            squares.add(k.square().sum(0))
     q_gram, qk_gram = gram.total.unsqueeze(0).chunk(2, -1)  # each (1, C, C)
     q_squares, k_squares = q_gram.diagonal(dim1=-2, dim2=-1), squares.total.unsqueeze(0)  # (1, C)
     order = channel_order(q_gram, sums.total.unsqueeze(0), height * width)  # (1, C)
     scores = channel_scores(qk_gram, q_squares, k_squares).to(attention.temperature.dtype)
     heads, cache = attention.head_weights(scores, order, cache)
+    q_scale, k_scale = (
+        squares[0].clamp_min(UNIT_EPS**2).rsqrt().to(dtype) for squares in (q_squares, k_squares)
+    )  # each (C,)
 
-    def unit(squares: Tensor, start: int) -> Branch:
-        """Queries or keys, sorted, of length 1 over the plane."""
-        scale = squares[0].clamp_min(UNIT_EPS**2).rsqrt()[order[0]]
-        return branch(order[0] + start).scaled(scale)
-
-    q_unit, k_unit = Flow(unit(q_squares, 0)), Flow(unit(k_squares, channels))
-    value = Flow(branch(slice(2 * channels, 3 * channels)))
+    rank = order[0].argsort()  # place of each channel in the order
     own = attention.qkv.weight.dtype
     mix = Kernel(scatter_heads(heads, order).reshape(channels, channels, 1, 1).to(own), None)
     intra, project_out = attention.intra_modulator, kernel_of(attention.project_out, own)
     bottleneck = kernel_of(intra.up, own).after(kernel_of(intra.down, own))
-    refine = Kernel(project_out.weight, None).after(bottleneck).to(dtype)
-    gating, mix, project = (
-        kernel_of(intra.gatingConv, dtype),
-        mix.to(dtype),
-        project_out.after(mix).to(dtype),
-    )
+    refine = Kernel(project_out.weight, None).after(bottleneck).reading(rank).to(dtype)
+    gating = kernel_of(intra.gatingConv, dtype, rank).reading(rank)
+    project = project_out.after(mix).to(dtype)
+    mix = Kernel(mix.weight[rank], None).to(dtype)
+    values_of = features.of(branch(2 * channels, 3 * channels))
 
     def change(strip: Strip) -> Terms:
-        rows = features.fresh(strip)  # (f, W, C)
-        values = value(rows, strip)  # (r, W, C)
-        mixed = q_unit(rows, strip).add_(k_unit(rows, strip))  # (r, W, C), sorted
+        q, k = query_key(strip).chunk(2, -1)  # each (r, W, C)
+        values = values_of(strip)  # (r, W, C)
+        mixed = (q * q_scale).addcmul_(k, k_scale)  # (r, W, C)
         put_pointwise(mixed, values, mix, add=True)
         gated = gelu_in_place(pointwise(mixed, gating)).mul_(mixed)
         return [(values, project), (gated, refine)]
@@ -256,3 +271,7 @@ ATTENTIONS: dict[type[nn.Module], Callable[..., tuple[Change, Tensor | None]]] =
     GuidedLowRankAttention: guided_low_rank_attention,
     HierarchicalAttention: hierarchical_attention,
 }
+
+# What two passes need, as a multiple of x, and how many bytes of it are kept at most by default.
+KEPT = {GuidedLowRankAttention: 1, HierarchicalAttention: 2}
+KEEP_BYTES = 2**28

@@ -5,11 +5,13 @@ from __future__ import annotations
 from restorecli.networks.blocks import MULTIPLE_PX
 from restorecli.networks.hint import HINT
 from restorecli.networks.restormer import Restormer
+from restorecli.networks.strips.attention import KEEP_BYTES, KEPT
 from restorecli.networks.strips.rows import VECTOR
 
 SUM_BYTES = 8  # of one value of a sum over pixels, float64
 LIBRARY_BYTES = 13_000_000  # what the convolution library compiles and keeps for a network
 SMALL_MATRICES = 8  # C×C sums and attention maps of the widest level alive at once
+ATTENDING = 8  # features of a strip alive at once in attention, as a multiple of those of the level
 # The heap that strips take, as a multiple of what is alive at once: blocks of other sizes leave
 # holes in it. Half precision has its statistics in float32 beside it.
 STRIP_SHARE, STRIP_SHARE_HALF = 1.5, 2.5
@@ -22,13 +24,15 @@ def resident_bytes(
     *,
     strip_rows: int,
     bytes_per_value: int,
+    keep_bytes: int = KEEP_BYTES,
 ) -> int:
     """Peak bytes that ``restored_rows`` needs above the parameters, the image and its result.
 
     The decoder's first level, 2D values a pixel, is there all the time, and beside it the level
-    below, 2D values for every four pixels. In their blocks a strip's hidden features join them:
-    gates and values, each before and after its 3×3 convolution. The shares and constants above
-    were measured with glibc on a processor, one and two threads; ``python -m benchmarks.memory``
+    below, 2D values for every four pixels. In their blocks a strip's features join them: in
+    attention those of its passes, beside what it keeps of the plane; then the hidden ones, gates
+    and values, each before and after its 3×3 convolution. The shares and constants above were
+    measured with glibc on a processor, one and two threads; ``python -m benchmarks.memory``
     compares.
 
     Args:
@@ -37,6 +41,7 @@ def resident_bytes(
         width: Of the image, in pixels.
         strip_rows: As for ``restored_rows``.
         bytes_per_value: Of the features: 4 for float32, 2 for half precision.
+        keep_bytes: As for ``restored_rows``.
     """
     dim = network.output.in_channels // 2
     last = [*network.decoder_level1, *network.refinement]
@@ -49,8 +54,20 @@ def resident_bytes(
     refining = (2 * dim * centre + 2 * hidden * (2 * centre + 2)) * columns
     share = STRIP_SHARE_HALF if bytes_per_value < 4 else STRIP_SHARE
     matrices = SMALL_MATRICES * (8 * dim) ** 2
+    attentions = {type(module) for module in network.modules()} & KEPT.keys()
+    of_levels = [
+        KEPT[attention] * bytes_per_value * level1 // 2**level  # bytes
+        for attention in attentions
+        for level in range(5)
+    ]
+    kept = max((size for size in of_levels if size <= keep_bytes), default=0)
+    attending = ATTENDING * 2 * dim * centre * columns
+    strips = max(
+        kept + int(share * bytes_per_value * attending), int(share * bytes_per_value * refining)
+    )
     return (
-        bytes_per_value * (level1 + level1 // 4 + int(share * refining))
+        bytes_per_value * (level1 + level1 // 4)
+        + strips
         + SUM_BYTES * matrices
         + LIBRARY_BYTES
     )

@@ -88,6 +88,10 @@ class Kernel(NamedTuple):
         """The kernel for ``lacking`` more channels, which change nothing."""
         return Kernel(F.pad(self.weight, (0, 0, 0, 0, 0, lacking)), self.bias)
 
+    def reading(self, channels: Tensor) -> Kernel:
+        """The kernel for channels that were sorted: the i-th is what was number ``channels[i]``."""
+        return Kernel(self.weight[:, channels], self.bias)
+
     def after(self, first: Kernel) -> Kernel:
         """One 1×1 kernel for ``first`` and then this one."""
         (second, bias), (weight, first_bias) = self, first
@@ -96,12 +100,6 @@ class Kernel(NamedTuple):
             moved = second.flatten(1) @ first_bias
             bias = moved if bias is None else moved + bias
         return Kernel(weight, bias)
-
-    def scaled(self, scale: Tensor) -> Kernel:
-        """The kernel whose results are ``scale`` (K,) times those of this one."""
-        scale = scale.to(self.weight.dtype)
-        bias = None if self.bias is None else self.bias * scale
-        return Kernel(self.weight * scale.reshape(-1, 1, 1, 1), bias)
 
 
 def kernel_of(
@@ -185,10 +183,6 @@ class Branch(NamedTuple):
 
     mix: Kernel
     blur: Kernel
-
-    def scaled(self, scale: Tensor) -> Branch:
-        """The branch whose features are ``scale`` (K,) times those of this one."""
-        return Branch(self.mix, self.blur.scaled(scale))
 
     def padded(self) -> Branch:
         """The branch with channels of zeros at the end, for as many as vectors hold.

@@ -14,7 +14,13 @@ from restorecli.allocator import give_back_freed_memory
 from restorecli.networks.blocks import MULTIPLE_PX, Downsample, Upsample, reflected
 from restorecli.networks.hint import HINT, EncoderBlock
 from restorecli.networks.restormer import Restormer
-from restorecli.networks.strips.attention import ATTENTIONS, Features, feed_forward
+from restorecli.networks.strips.attention import (
+    ATTENTIONS,
+    KEEP_BYTES,
+    KEPT,
+    Features,
+    feed_forward,
+)
 from restorecli.networks.strips.rows import (
     Kernel,
     Strip,
@@ -76,6 +82,7 @@ def restored_rows(
     *,
     strip_rows: int,
     dtype: torch.dtype,
+    keep_bytes: int = KEEP_BYTES,
     on_progress: Progress = lambda share: None,
 ) -> Iterator[tuple[int, Tensor]]:
     """Restore one image that is read a few rows at a time, and hand out its rows from the top.
@@ -90,6 +97,7 @@ def restored_rows(
         size: (H, W) of the image, any from 1.
         strip_rows: Rows of the widest features at a time, of others twice as many; at least 1.
         dtype: Precision of the features.
+        keep_bytes: What two passes need is kept from the first where it takes no more than this.
         on_progress: Told what share of the work was just done; the shares add up to 1.
 
     Yields:
@@ -125,25 +133,26 @@ def restored_rows(
     level3 = lower[: level1.numel() // 4].view(height // 4, width // 4, 4 * dim)
     latent = lower[-level1.numel() // 8 :].view(height // 8, width // 8, 8 * dim)
 
+    apply = partial(through, keep_bytes=keep_bytes)
     rows = 2 * strip_rows  # everywhere but in the decoder's first level: as many bytes a strip
     embed(network, image, level1, strip_rows)
-    cache = through(network.encoder_level1, level1, rows, None, tick)
+    cache = apply(network.encoder_level1, level1, rows, None, tick)
     down(network.down1_2, level1, level2, rows)
-    cache = through(network.encoder_level2, level2, rows, cache, tick)
+    cache = apply(network.encoder_level2, level2, rows, cache, tick)
     down(network.down2_3, level2, level3, rows)
-    cache = through(network.encoder_level3, level3, rows, cache, tick)
+    cache = apply(network.encoder_level3, level3, rows, cache, tick)
     down(network.down3_4, level3, latent, rows)
-    cache = through(network.latent, latent, rows, cache, tick)
+    cache = apply(network.latent, latent, rows, cache, tick)
     up_and_reduce(network.up4_3, network.reduce_chan_level3, latent, level3, rows)
-    cache = through(network.decoder_level3, level3, rows, cache, tick)
+    cache = apply(network.decoder_level3, level3, rows, cache, tick)
     up_and_reduce(network.up3_2, network.reduce_chan_level2, level3, level2, rows)
-    cache = through(network.decoder_level2, level2, rows, cache, tick)
+    cache = apply(network.decoder_level2, level2, rows, cache, tick)
     give_back_freed_memory()  # holes that strips of the levels below have left in the heap
     up_and_concatenate(network.up2_1, level2, level1, wide, strip_rows)
     del level2
     give_back_freed_memory()
     for stage in (network.decoder_level1, network.refinement):
-        cache = through(stage, wide, strip_rows, cache, lambda passes: tick(WIDE_WORK * passes))
+        cache = apply(stage, wide, strip_rows, cache, lambda passes: tick(WIDE_WORK * passes))
     yield from output_rows(network, wide, image, strip_rows)
 
 
@@ -200,7 +209,13 @@ def passes_of(block: nn.Module) -> int:
 
 
 def through(
-    blocks: Iterable[Any], x: Tensor, strip_rows: int, cache: Tensor | None, tick: Progress
+    blocks: Iterable[Any],
+    x: Tensor,
+    strip_rows: int,
+    cache: Tensor | None,
+    tick: Progress,
+    *,
+    keep_bytes: int,
 ) -> Tensor | None:
     """Apply ``blocks`` in turn to ``x`` (H, W, C), in place; the cache (1, m, m) is HINT's.
 
@@ -210,10 +225,12 @@ def through(
     for block in blocks:
         if not isinstance(block, EncoderBlock):
             attend = ATTENTIONS[type(block.attn)]
-            change, cache = attend(block.attn, Features(x, block.norm1, strips), cache)
+            kept = KEPT.get(type(block.attn), 0) * x.nbytes
+            features = Features(x, block.norm1, strips, keep=kept <= keep_bytes)
+            change, cache = attend(block.attn, features, cache)
             tick(1)
             add_in_place(x, change, strips, tick)
-            del change  # and its buffers
+            del features, change  # and their buffers
         add_in_place(x, feed_forward(block.ffn, Features(x, block.norm2, strips)), strips, tick)
     return cache
 
