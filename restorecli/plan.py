@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from dataclasses import dataclass, replace
+from itertools import product
 
 import psutil
 import torch
@@ -139,21 +140,21 @@ def make_plan(
     if tile is not None and tile >= max(size):
         tile = None
     sides = [None, *range(LARGEST_TILE_PX, 0, -SMALLEST_TILE_PX)] if tile == AUTO else [tile]
-    plans = [
-        plan(side, rows, keep_bytes)
-        for side in sides
-        if side is None or side < max(size) or side == SMALLEST_TILE_PX
-        for rows in strip_heights(min(side or size[1], size[1]))
-        for keep_bytes in (KEEP_BYTES, 0)
-    ]
     budget = MEMORY_SHARE * available_bytes
     if max_bytes is not None:
         budget = KEPT_SHARE * (max_bytes - held_bytes)
-    if plans[0].needed_bytes <= budget:
-        return replace(plans[0], spare_bytes=int(budget - plans[0].needed_bytes))
-    for candidate in plans:
-        if candidate.needed_bytes <= budget:
-            return candidate
+    plans = []  # made until one fits
+    for side in sides:
+        if side is not None and side >= max(size) and side != SMALLEST_TILE_PX:
+            continue
+        for rows, keep_bytes in product(
+            strip_heights(min(side or size[1], size[1])), (KEEP_BYTES, 0)
+        ):
+            plans.append(candidate := plan(side, rows, keep_bytes))
+            if candidate.needed_bytes <= budget:
+                if len(plans) > 1:
+                    return candidate
+                return replace(candidate, spare_bytes=int(budget - candidate.needed_bytes))
     if max_bytes is None:
         return plans[-1] if tile == AUTO else plans[0]
     least = plans[-1]

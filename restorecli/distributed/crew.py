@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -10,7 +12,7 @@ from typing import Any
 
 from restorecli.atomic import remove_partials
 from restorecli.distributed.probes import Probes
-from restorecli.distributed.worker import Facts, Setup, Worker
+from restorecli.distributed.worker import MOMENT_S, Facts, Setup, Worker
 from restorecli.errors import DeviceError, RestoreError
 from restorecli.inputs import Item
 from restorecli.report import Row
@@ -19,25 +21,29 @@ from restorecli.running import failed
 MOST_TRIES = 2  # of a picture whose worker dies
 MOST_FAILED_STARTS = 3  # of actors, without one in between that came up
 START_S = 300  # for actors to come up
+MOST_AT_ONCE = 64  # pictures that an actor gets
 END_S = 10  # for killed actors to be gone
 
 
 @dataclass(slots=True, kw_only=True)
 class Actor:
-    """A Ray actor and what it does: one picture at a time, so that a death tells which one."""
+    """A Ray actor and what it does."""
 
     handle: Any
-    answer: Any  # what comes next: its facts, then a row; ``None`` when it is idle
+    answer: Any  # what comes next: its facts, then rows; ``None`` when it is idle
     facts: Facts | None = None  # ``None`` while it starts
-    position: int | None = None  # of its picture
+    positions: tuple[int, ...] = ()  # of its pictures
+    begun: float = 0.0  # when it got them
 
 
 class Crew:
     """Actors that restore ``items``. A context manager: they end with the block.
 
-    A picture whose worker dies on a node that lives is tried once more, with half of the memory;
-    after that it is the picture's own failure. When a node dies, its pictures are simply done
-    again: that says nothing of them.
+    Pictures that take moments go to an actor several at a time. Others go alone, and so do all that
+    an actor had when it died: a second death then tells which one it was. A picture that had its
+    worker for itself, and whose worker died on a node that lives, is tried once more, with half of
+    the memory; after that it is the picture's own failure. When a node dies, its pictures are
+    simply done again: that says nothing of them.
     """
 
     def __init__(
@@ -61,6 +67,7 @@ class Crew:
         self.tries: Counter[int] = Counter()
         self.lost: set[int] = set()  # positions whose worker or node went
         self.failed_starts = 0
+        self.pace_s = math.inf  # a picture, as the last answer took
 
     def __enter__(self) -> Crew:
         return self
@@ -114,17 +121,27 @@ class Crew:
                 yield from self._give_up(waiting)
             for actor in map(answers.__getitem__, ready):
                 try:
-                    if actor.position is None:
+                    if not actor.positions:
                         self._started(actor)
                     else:
-                        row = ray.get(actor.answer)
-                        position, actor.answer, actor.position = actor.position, None, None
-                        yield position, self._with_note(position, row)
+                        yield from self._rows_of(actor, waiting)
                 except (ray.exceptions.RayActorError, RestoreError):  # a late start may fail so
                     yield from self._lost(actor, waiting)
 
+    def _rows_of(self, actor: Actor, waiting: deque[int]) -> Iterator[tuple[int, Row]]:
+        """What ``actor`` has done; what it did not get to is next again."""
+        import ray
+
+        rows: list[Row] = ray.get(actor.answer)
+        done, left = actor.positions[: len(rows)], actor.positions[len(rows) :]
+        actor.answer, actor.positions = None, ()
+        waiting.extendleft(reversed(left))
+        self.pace_s = (time.monotonic() - actor.begun) / len(rows)
+        for position, row in zip(done, rows, strict=True):
+            yield position, self._with_note(position, row)
+
     def _is_busy(self) -> bool:
-        return any(actor.position is not None for actor in self.actors)
+        return any(actor.positions for actor in self.actors)
 
     def _hire(self) -> None:
         handle = self.recipe.remote()
@@ -144,18 +161,28 @@ class Crew:
         return actor.facts
 
     def _hand_out(self, waiting: deque[int]) -> None:
-        """A picture for each idle actor."""
+        """Pictures for each idle actor."""
         for actor in self.actors:
             if waiting and actor.answer is None:
-                actor.position = position = waiting.popleft()
+                actor.positions = self._next(waiting)
+                actor.begun = time.monotonic()
                 actor.answer = actor.handle.restore.remote(
-                    self.items[position],
-                    again=position in self.lost,
-                    tighter=self.tries[position] > 0,
+                    [self.items[position] for position in actor.positions],
+                    again=actor.positions[0] in self.lost,
+                    tighter=self.tries[actor.positions[0]] > 0,
                 )
 
+    def _next(self, waiting: deque[int]) -> tuple[int, ...]:
+        """A lost picture alone; else as many as take a moment, and no more than an equal share."""
+        share = -(-len(waiting) // len(self.actors))
+        count = max(1, min(int(MOMENT_S / self.pace_s), MOST_AT_ONCE, share))
+        positions = [waiting.popleft()]
+        while len(positions) < count and self.lost.isdisjoint((positions[0], waiting[0])):
+            positions.append(waiting.popleft())
+        return tuple(positions)
+
     def _lost(self, actor: Actor, waiting: deque[int]) -> Iterator[tuple[int, Row]]:
-        """Another actor takes the place of one that died, and its picture is done again."""
+        """Another actor takes the place of one that died, and its pictures are done again."""
         import ray
 
         self.actors.remove(actor)
@@ -165,14 +192,14 @@ class Crew:
         self.failed_starts += actor.facts is None
         if self.failed_starts < MOST_FAILED_STARTS:
             self._hire()
-        if actor.position is None:
-            return
-        self.lost.add(actor.position)
-        self.tries[actor.position] += _is_alive(actor)
-        if self.tries[actor.position] < MOST_TRIES:
-            waiting.append(actor.position)
-        else:
-            yield actor.position, self._fatal(actor.position)
+        self.lost.update(actor.positions)
+        if len(actor.positions) == 1:
+            self.tries[actor.positions[0]] += _is_alive(actor)
+        for position in actor.positions:
+            if self.tries[position] < MOST_TRIES:
+                waiting.append(position)
+            else:
+                yield position, self._fatal(position)
 
     def _fatal(self, position: int) -> Row:
         item = self.items[position]
@@ -199,9 +226,9 @@ class Crew:
             yield position, failed(item, error)
 
     def _clean_up_after(self, actor: Actor) -> None:
-        if actor.facts is not None and actor.position is not None:
-            folder = self.items[actor.position].target.parent
-            remove_partials(folder, actor.facts.host, actor.facts.process_id)
+        if actor.facts is not None:
+            for folder in {self.items[position].target.parent for position in actor.positions}:
+                remove_partials(folder, actor.facts.host, actor.facts.process_id)
 
 
 def _is_alive(actor: Actor) -> bool:

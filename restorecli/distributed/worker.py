@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from restorecli.scoring import InPass, available_cores, versions
 if TYPE_CHECKING:
     from restorecli.restore import Engine
 
+MOMENT_S = 0.2  # for which results may wait for those of other pictures
 ALIKE = ("restorecli", "torch", "numpy", "opencv-python-headless", "pillow")  # they make the pixels
 
 
@@ -86,24 +88,31 @@ class Worker:
             precision=engine.precision_name,
         )
 
-    def restore(self, item: Item, *, again: bool, tighter: bool) -> Row:
-        """Restore one picture.
+    def restore(self, items: Sequence[Item], *, again: bool, tighter: bool) -> list[Row]:
+        """Restore pictures from the first on until a moment has passed.
 
-        ``again``: the worker that had it is gone, perhaps after it had written the result, which
+        ``again``: the worker that had them is gone, perhaps after it had written results, which
         may then be replaced; the bytes are the same. ``tighter``: with half of the memory.
         """
         from restorecli.batch import restore_item
 
-        if again and (item.root is None or finished_meanwhile(item, self.setup.ledger)):
-            item = replace(item, replaces=True)
-        return restore_item(
-            _with_half_the_memory(self.engine) if tighter else self.engine,
-            item,
-            listener=Silent(),
-            scoring=self.setup.scoring,
-            files=self.setup.files,
-            ledger=self.setup.ledger,
-        )
+        engine = _with_half_the_memory(self.engine) if tighter else self.engine
+        begun, rows = time.monotonic(), list[Row]()
+        for item in items:
+            if again and (item.root is None or finished_meanwhile(item, self.setup.ledger)):
+                item = replace(item, replaces=True)
+            row = restore_item(
+                engine,
+                item,
+                listener=Silent(),
+                scoring=self.setup.scoring,
+                files=self.setup.files,
+                ledger=self.setup.ledger,
+            )
+            rows.append(row)
+            if time.monotonic() - begun > MOMENT_S:
+                break
+        return rows
 
 
 def _refuse_other_versions(expected: Mapping[str, str], node: str) -> None:

@@ -11,6 +11,7 @@ from restorecli.networks.strips.rows import VECTOR
 SUM_BYTES = 8  # of one value of a sum over pixels, float64
 LIBRARY_BYTES = 13_000_000  # what the convolution library compiles and keeps for a network
 SMALL_MATRICES = 8  # C×C sums and attention maps of the widest level alive at once
+LEVELS = 5  # of features, each half as many as of the one above: two before the first halving
 ATTENDING = 8  # features of a strip alive at once in attention, as a multiple of those of the level
 # The heap that strips take, as a multiple of what is alive at once: blocks of other sizes leave
 # holes in it. Half precision has its statistics in float32 beside it.
@@ -52,22 +53,13 @@ def resident_bytes(
 
     level1 = 2 * dim * rows * columns
     refining = (2 * dim * centre + 2 * hidden * (2 * centre + 2)) * columns
-    share = STRIP_SHARE_HALF if bytes_per_value < 4 else STRIP_SHARE
+    holes = STRIP_SHARE_HALF if bytes_per_value < 4 else STRIP_SHARE
     matrices = SMALL_MATRICES * (8 * dim) ** 2
-    attentions = {type(module) for module in network.modules()} & KEPT.keys()
-    of_levels = [
-        KEPT[attention] * bytes_per_value * level1 // 2**level  # bytes
-        for attention in attentions
-        for level in range(5)
-    ]
+    share = max((KEPT.get(type(block.attn), 0) for block in last), default=0)
+    of_levels = [share * bytes_per_value * level1 // 2**level for level in range(LEVELS)]  # bytes
     kept = max((size for size in of_levels if size <= keep_bytes), default=0)
     attending = ATTENDING * 2 * dim * centre * columns
     strips = max(
-        kept + int(share * bytes_per_value * attending), int(share * bytes_per_value * refining)
+        kept + int(holes * bytes_per_value * attending), int(holes * bytes_per_value * refining)
     )
-    return (
-        bytes_per_value * (level1 + level1 // 4)
-        + strips
-        + SUM_BYTES * matrices
-        + LIBRARY_BYTES
-    )
+    return bytes_per_value * (level1 + level1 // 4) + strips + SUM_BYTES * matrices + LIBRARY_BYTES
