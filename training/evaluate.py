@@ -52,12 +52,19 @@ class TestSet:
     protocol: str
     folder: str = CLEAN
     degrade: Callable[[Image, np.random.Generator], Image] | None = None
+    model: str = ""  # the default of the task
 
 
 SETS = (
     TestSet(task="derain", name="Rain12", protocol="rain", folder="derain"),
     *(
-        TestSet(task="denoise", name=f"CBSD68, σ {s}", protocol="denoise", degrade=white_noise(s))
+        TestSet(
+            task="denoise",
+            name=f"CBSD68, σ {s}",
+            protocol="denoise",
+            degrade=white_noise(s),
+            model="hint-denoise-compact",
+        )
         for s in (15, 25, 50)
     ),
     TestSet(task="denoise", name="PolyU, 40 crops", protocol="denoise", folder="denoise"),
@@ -110,6 +117,8 @@ def scores(chosen: TestSet, data: Path, options: list[str]) -> Scores:
         command = [chosen.task, inputs, "-o", restored, "--ref", targets, "-q"]
         command += ["--name", "{stem}.png"]  # as a JPEG a result would lose what its input lost
         command += ["--protocol", chosen.protocol, "--report", report, *options]
+        if chosen.model and not {"--model", "--weights"} & set(options):
+            command += ["--model", chosen.model]
         subprocess.run([sys.executable, "-m", "restorecli", *map(str, command)], check=True)
         rows = json.loads(report.read_text(encoding="utf-8"))["rows"]
         (psnr, ssim) = list(rows[0]["scores_after"])[:2]

@@ -73,7 +73,7 @@ def main() -> None:
     metadata = {
         "network": task.network,
         "options": json.dumps(dict(task.options)),
-        "task": recipe["task"],
+        "task": recipe["task"].removesuffix("-real"),  # a kind of denoising
         "recipe": json.dumps(recipe),
         "steps_done": str(state["step"]),
         "data": describe_photographs(args.photos),

@@ -45,14 +45,14 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--weights", type=Path, help="file, as for `restore --weights`")
     args = parser.parse_args()
-    degrade = TASKS[args.task].degradation()
+    degrade, task = TASKS[args.task].degradation(), args.task.removesuffix("-real")
     clean = [middle(getattr(skimage.data, name)()) for name in SCENES]
     with tempfile.TemporaryDirectory() as folder:
         inputs, outputs = Path(folder) / "input", Path(folder) / "output"
         inputs.mkdir()
         for index, (picture, seed) in enumerate(zip(clean, SCENES.values(), strict=True)):
             write(inputs / f"{index}.png", degrade(picture, np.random.default_rng(seed)))
-        command = [sys.executable, "-m", "restorecli", args.task, str(inputs), "-o", str(outputs)]
+        command = [sys.executable, "-m", "restorecli", task, str(inputs), "-o", str(outputs)]
         command += ["--weights", str(args.weights)] if args.weights else []
         subprocess.run([*command, "-q"], check=True)
         columns = [
