@@ -24,6 +24,7 @@ import psutil
 from PIL import Image
 
 from restorecli import distributed
+from restorecli.allocator import collect_rarely
 from restorecli.distributed.connection import cluster
 from restorecli.distributed.crew import Crew
 from restorecli.distributed.probes import Probes
@@ -235,6 +236,7 @@ def main() -> None:
     way = ways.add_parser("again", help="another one")
     way.add_argument("folder", type=Path)
     options = parser.parse_args()
+    collect_rarely()  # as the command does
     if options.way == "entries":
         entries(options.entries, options.actors)
     elif options.way == "throughput":

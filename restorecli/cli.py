@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from restorecli import __version__
+from restorecli.allocator import collect_rarely
 from restorecli.commands import models
 from restorecli.commands.bench import bench
 from restorecli.commands.compare import compare
@@ -55,6 +56,7 @@ app.command("bench")(bench)
 def main() -> None:
     """Run the command; failures that a user can act on end with one sentence and their code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends a run as Ctrl-C does
+    collect_rarely()
     atexit.register(gc.freeze)  # the last search for cycles, among all of torch, takes 0.3 s
     try:
         app(prog_name="restore")

@@ -61,8 +61,11 @@ class Naming:
     model: str = ""
     in_place: bool = False
     fields: Mapping[str, str] = field(init=False)
+    folder: Path | None = field(init=False)  # what ``-o`` names, unless it is standard output
 
     def __post_init__(self) -> None:
+        folder = path_of(self.output) if self.output and self.output != STREAM else None
+        object.__setattr__(self, "folder", folder)
         object.__setattr__(self, "fields", {"task": self.task, "model": self.model})
         if self.in_place and (self.output or self.template):
             raise UsageError("--in-place goes with neither -o nor --name.")
@@ -74,11 +77,6 @@ class Naming:
                 )
         if self.template is not None:
             self.name(Path("photo.png"), "PNG", self.template)  # path tricks end here
-
-    @property
-    def folder(self) -> Path | None:
-        """What ``-o`` names, unless it is standard output."""
-        return path_of(self.output) if self.output and self.output != STREAM else None
 
     def name(self, path: Path, kind: str | None, default: str) -> str:
         """File name of the result of ``path``; ``UsageError`` if it would leave its folder."""
@@ -164,6 +162,7 @@ def select(
     ignored = 0
     keeps_manifest = len(inputs) > 1 or resume or naming.in_place or (not names_a_file and output)
     looks_back = resume and not naming.in_place
+    root = None if names_a_file else output
     for path in inputs:
         if path is STDIN:
             items.append(_stream(naming))
@@ -172,9 +171,10 @@ def select(
             items += found
             ignored += others
         else:
-            item = _single(path, naming, names_a_file=names_a_file, resume=looks_back)
-            root = output if output and not names_a_file else item.target.parent
-            items.append(replace(item, root=root if keeps_manifest else None))
+            item = _single(path, naming, root, names_a_file=names_a_file, resume=looks_back)
+            if keeps_manifest and root is None:
+                item = replace(item, root=item.target.parent)
+            items.append(item)
     items = [_checked(item) for item in items]
     taken = Existing()
 
@@ -253,12 +253,15 @@ def _stream(naming: Naming) -> Item:
     return Item(source=STDIN, target=target, data=data, to_stdout=output is None)
 
 
-def _single(path: Path, naming: Naming, *, names_a_file: bool, resume: bool) -> Item:
+def _single(
+    path: Path, naming: Naming, root: Path | None, *, names_a_file: bool, resume: bool
+) -> Item:
     """A file that was named: whatever is wrong with it is an error."""
     error: RestoreError | None = None
     kind = None
+    target = _result(path, None, naming, names_a_file)
     try:
-        kind = _kind(path, _result(path, None, naming, names_a_file) if resume else None)
+        kind = _kind(path, target if resume else None)
         if kind is None:
             error = _not_an_image(path)
     except RestoreError as problem:
@@ -268,7 +271,9 @@ def _single(path: Path, naming: Naming, *, names_a_file: bool, resume: bool) -> 
         return Item(source=path, target=target, to_stdout=True, error=error)
     if naming.in_place:
         return _in_place(path, kind, error)
-    return Item(source=path, target=_result(path, kind, naming, names_a_file), error=error)
+    if kind != FORMAT_OF_SUFFIX.get(path.suffix.lower()):
+        target = _result(path, kind, naming, names_a_file)
+    return Item(source=path, target=target, root=root, error=error)
 
 
 def _result(path: Path, kind: str | None, naming: Naming, names_a_file: bool) -> Path:

@@ -14,7 +14,7 @@ import restorecli
 PACKAGE = Path(restorecli.__file__).parent
 
 MAY_IMPORT = {
-    "cli": {"commands", "console", "errors"},
+    "cli": {"allocator", "commands", "console", "errors"},
     "bench": {"errors", "options", "plan", "restore", "weights"},
     "commands": {
         "batch",

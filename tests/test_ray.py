@@ -146,6 +146,21 @@ def test_a_picture_that_kills_its_worker_is_named_and_the_others_are_done(cli, o
     assert not list((tmp_path / "out").glob(".*.partial"))
 
 
+def test_a_picture_that_kills_its_worker_is_found_among_quick_ones(cli, on_ray, tmp_path):
+    source = pictures(tmp_path / "in", 20, "a{}.png", side=16)
+    pictures(source, 20, "z{}.png", side=16)
+    whole = tmp_path / "whole"
+    assert cli("derain", source, "-o", whole, "--threads", 1).exit_code == 0
+    pictures(source, 1, "deadly.png", side=16)
+    outcome = on_ray(source, "-o", tmp_path / "out", "--json")
+    assert outcome.exit_code == 1
+    assert contents(tmp_path / "out") == contents(whole)
+    rows = {Path(row["name"]).stem: row for row in outcome.lines[:-1]}
+    assert len(rows) == len(outcome.lines) - 1 == 41
+    assert "died 2 times" in rows.pop("deadly")["error"]
+    assert not any(row["error"] or row["notes"] for row in rows.values())
+
+
 def test_the_second_try_has_half_of_the_memory(random_weights):
     engine = prepare(
         "derain", model_id=None, weights=random_weights, device="cpu", precision="auto",

@@ -67,7 +67,7 @@ class Features:
         return lambda strip: flow(self.fresh(strip), strip)
 
     def twice(self, branch: Branch) -> Callable[[Strip], Tensor]:
-        """The same for two passes over the strips. The second may change what it gets."""
+        """The same for two passes, of which the second may change what it gets: (r, W, K)."""
         make, kept = self.of(branch), dict[Strip, Tensor]()
 
         def made(strip: Strip) -> Tensor:

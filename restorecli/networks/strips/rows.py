@@ -89,7 +89,7 @@ class Kernel(NamedTuple):
         return Kernel(F.pad(self.weight, (0, 0, 0, 0, 0, lacking)), self.bias)
 
     def reading(self, channels: Tensor) -> Kernel:
-        """The kernel for channels that were sorted: the i-th is what was number ``channels[i]``."""
+        """The kernel for channels in another order: the i-th is what was ``channels[i]``, (C,)."""
         return Kernel(self.weight[:, channels], self.bias)
 
     def after(self, first: Kernel) -> Kernel:
