@@ -388,12 +388,16 @@ def _key(path: Path, folders: dict[str, str]) -> str:
         return str(path)
     folder, name = os.path.split(path)
     if os.path.islink(path) or name == "..":  # noqa: PTH114 (a Path is slower)
-        real = os.path.realpath(path)
-    else:
-        if folder not in folders:
-            folders[folder] = os.path.realpath(folder)
-        real = os.path.join(folders[folder], name)  # noqa: PTH118
-    return unicodedata.normalize("NFC", os.path.normcase(real)).casefold()
+        folder, name = os.path.split(os.path.realpath(path))
+    if folder not in folders:
+        folders[folder] = _folded(os.path.realpath(folder))
+    return f"{folders[folder]}{os.sep}{_folded(name)}"
+
+
+def _folded(name: str) -> str:
+    if name.isascii():
+        return os.path.normcase(name).lower()
+    return unicodedata.normalize("NFC", os.path.normcase(name)).casefold()
 
 
 def _refuse_collisions(items: Sequence[Item], *, in_place: bool) -> None:

@@ -158,10 +158,11 @@ def read_manifest(folder: Path) -> Iterator[dict[str, Any]]:
     for line in _lines(folder):
         try:
             record = json.loads(line.decode())
-            digests = [bytes.fromhex(record[f"{end}_sha256"]) for end in ("input", "output")]
+            of_input, of_output = record["input_sha256"], record["output_sha256"]
+            is_whole = len(bytes.fromhex(of_input)) == len(bytes.fromhex(of_output)) == 32
         except (ValueError, TypeError, KeyError):
             continue
-        if isinstance(record.get("output"), str) and all(len(digest) == 32 for digest in digests):
+        if is_whole and isinstance(record.get("output"), str):
             yield record
 
 
