@@ -9,7 +9,7 @@ from functools import cache
 
 # mallopt parameter numbers, from glibc's malloc.h
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
-COLLECTED_OBJECTS = 70_000  # more of them than are freed, before cycles are searched
+COLLECTED_OBJECTS = 70_000  # more of them than are freed, before cycles are searched among these
 KEEP_BYTES = 2**30  # free memory at the top of the heap is kept up to this size
 
 
@@ -28,11 +28,11 @@ def keep_freed_memory() -> bool:
 
 
 def collect_rarely() -> None:
-    """Search for cycles of objects, of which a run makes few, 100 times less often than by default.
+    """Search for cycles of objects, of which a run makes few, far less often than by default.
 
     The search takes a tenth of the time of a list of many pictures.
     """
-    gc.set_threshold(COLLECTED_OBJECTS)
+    gc.set_threshold(COLLECTED_OBJECTS, 50, 1000)
 
 
 def give_back_freed_memory() -> None:
