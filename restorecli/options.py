@@ -38,13 +38,15 @@ def parse_tile(text: str) -> int | None:
     return tile_px
 
 
-def parse_overlap(overlap_px: int, tile: int | None) -> int:
-    """Pixels that neighbouring tiles share: from 0 to less than half a tile."""
+def parse_overlap(overlap_px: int | None, tile: int | None) -> int:
+    """Pixels that neighbouring tiles share: from 0 to half a tile; ``None``: the default."""
     widest = (tile if tile and tile != AUTO else SMALLEST_TILE_PX) // 2
+    if overlap_px is None:
+        return min(DEFAULT_OVERLAP_PX, widest)
     if not 0 <= overlap_px <= widest:
         raise UsageError(
             f"--overlap must be from 0 to {widest} (half the tile), got {overlap_px}.",
-            hint=f"The default is {DEFAULT_OVERLAP_PX}.",
+            hint=f"The default is {min(DEFAULT_OVERLAP_PX, widest)}.",
         )
     return overlap_px
 

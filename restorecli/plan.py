@@ -13,7 +13,7 @@ import torch
 from restorecli.errors import DeviceError, UsageError
 from restorecli.networks import Network
 from restorecli.networks.strips import KEEP_BYTES, resident_bytes
-from restorecli.options import AUTO, DEFAULT_OVERLAP_PX, MULTIPLE_PX, SMALLEST_TILE_PX
+from restorecli.options import AUTO, MULTIPLE_PX, SMALLEST_TILE_PX
 
 MEMORY_SHARE = 0.6  # of what is free now: other programs and the encoder need some too
 KEPT_SHARE = 0.87  # of --max-memory: the formula may be 15 % too low
@@ -31,7 +31,7 @@ class Plan:
     """How one image is restored: by strips, whole or in tiles (``tile_px``)."""
 
     tile_px: int | None
-    overlap_px: int
+    overlap_px: int  # of tiles, if there are any
     strip_rows: int
     keep_bytes: int  # of what attention needs twice
     held_bytes: int  # by the process, or on the device, before the image is restored
@@ -122,7 +122,7 @@ def make_plan(
     def plan(tile_px: int | None, strip_rows: int, keep_bytes: int) -> Plan:
         return Plan(
             tile_px=tile_px,
-            overlap_px=overlap_px if tile_px else 0,
+            overlap_px=overlap_px,
             strip_rows=strip_rows,
             keep_bytes=keep_bytes,
             held_bytes=held_bytes,
@@ -226,18 +226,37 @@ def strip_height(width: int) -> int:
     return max(LEAST_STRIP_ROWS, min(MOST_STRIP_ROWS, rows))
 
 
-def smaller_plan(plan: Plan, size: tuple[int, int]) -> Plan | None:
-    """The plan to try after running out of memory: half the tile; ``None`` at the end."""
-    tile_px = (plan.tile_px or max(size)) // 2 // MULTIPLE_PX * MULTIPLE_PX
-    if tile_px < SMALLEST_TILE_PX:
-        return None
+def smaller_plan(
+    network: Network,
+    size: tuple[int, int],
+    plan: Plan,
+    *,
+    may_tile: bool,
+    bytes_per_value: int,
+    bytes_per_result: int,
+) -> Plan | None:
+    """The plan to try when memory ran out under ``plan``; ``None`` when nothing is left to try.
+
+    First the lowest strips with nothing kept, which change no pixel; then, if ``may_tile``, half
+    the tile. The other arguments are those of ``needed_bytes``.
+    """
+    smaller = replace(plan, strip_rows=LEAST_STRIP_ROWS, keep_bytes=0, spare_bytes=0)
+    if (plan.strip_rows, plan.keep_bytes) == (LEAST_STRIP_ROWS, 0):
+        tile_px = (plan.tile_px or max(size)) // 2 // MULTIPLE_PX * MULTIPLE_PX
+        if not may_tile or tile_px < SMALLEST_TILE_PX:
+            return None
+        smaller = replace(smaller, tile_px=tile_px)
     return replace(
-        plan,
-        keep_bytes=0,
-        tile_px=tile_px,
-        overlap_px=plan.overlap_px or DEFAULT_OVERLAP_PX,
-        needed_bytes=plan.needed_bytes // 4,
-        spare_bytes=0,
+        smaller,
+        needed_bytes=needed_bytes(
+            network,
+            size,
+            smaller.tile_px,
+            strip_rows=smaller.strip_rows,
+            keep_bytes=0,
+            bytes_per_value=bytes_per_value,
+            bytes_per_result=bytes_per_result,
+        ),
     )
 
 

@@ -67,9 +67,10 @@ class Engine:
         """Restore RGB (H, W, 3) or gray (H, W) → the same shape, and the plan that was used.
 
         Values are uint8, uint16 or float32, and stay so unless ``dtype`` says otherwise; the
-        network sees float32. Without ``plan`` it is that of now. Out of memory halves an automatic
-        tile until it fits; an explicit one is never changed. Raises ``DeviceError`` when nothing
-        fits, ``RestoreError`` when the output is not finite, or has become one colour.
+        network sees float32. Without ``plan`` it is that of now. Out of memory lowers the strips,
+        then halves an automatic tile until it fits; an explicit one is never changed. Raises
+        ``DeviceError`` when nothing fits, ``RestoreError`` when the output is not finite, or has
+        become one colour.
         """
         if self.model.channels == 1 and pixels.ndim == 3:
             raise InputError(
@@ -117,7 +118,7 @@ class Engine:
         precision: torch.dtype,
         on_progress: ImageProgress,
     ) -> tuple[Pixels, Plan]:
-        """Run ``plan``; tighten an automatic one when memory runs out."""
+        """Run ``plan``, or a smaller one when memory runs out."""
         height, width = pixels.shape[:2]
         while True:
             try:
@@ -125,19 +126,21 @@ class Engine:
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
-                tighter = smaller_plan(plan, (height, width)) if self.may_shrink else None
-                if tighter is None:
+                smaller = smaller_plan(
+                    self.model.network,
+                    (height, width),
+                    plan,
+                    may_tile=self.tile == AUTO,
+                    bytes_per_value=precision.itemsize,
+                    bytes_per_result=dtype.itemsize,
+                )
+                if smaller is None:
                     where = f"a tile of {plan.tile_px} px" if plan.tile_px else "the whole image"
                     raise DeviceError(
                         f"Out of memory on {self.device} with {where} ({width}×{height} pixels).",
                         hint="Give a smaller --tile, such as 256, or --tile auto.",
                     ) from error
-                plan = tighter
-
-    @property
-    def may_shrink(self) -> bool:
-        """Whether the tile size was left to us."""
-        return self.tile == AUTO
+                plan = smaller
 
     def _run(
         self,

@@ -273,13 +273,13 @@ def test_names_that_steer_terminals_are_shown_harmlessly(cli, identity_weights, 
 
 @pytest.fixture
 def engine(identity_weights, monkeypatch):
-    """An engine whose memory holds ``limit_px`` pixels and not one more."""
+    """An engine whose memory holds ``limit_px`` pixels, and strips of ``most_rows``."""
 
-    def make(tile, limit_px):
+    def make(tile, limit_px, most_rows=1000):
         by_strips = engines.restored_rows
 
         def limited(network, read, size, **options):
-            if size[0] * size[1] > limit_px:
+            if size[0] * size[1] > limit_px or options["strip_rows"] > most_rows:
                 raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 1 bytes")
             return by_strips(network, read, size, **options)
 
@@ -296,6 +296,14 @@ def test_out_of_memory_halves_an_automatic_tile(engine, picture):
     pixels = picture(300, 300)
     restored, used = engine(-1, 160 * 160).restore(pixels)
     assert used.tile_px == 144
+    np.testing.assert_array_equal(restored, pixels)
+
+
+@pytest.mark.parametrize("tile", [-1, None, 256])
+def test_out_of_memory_lowers_the_strips_before_anything_that_changes_pixels(engine, picture, tile):
+    pixels = picture(300, 300)
+    restored, used = engine(tile, 300 * 300, most_rows=8).restore(pixels)
+    assert (used.tile_px, used.strip_rows) == (256 if tile == 256 else None, 8)
     np.testing.assert_array_equal(restored, pixels)
 
 

@@ -117,13 +117,16 @@ def test_an_explicit_tile_is_kept_and_none_means_whole(network):
     assert planned(network, (90, 80), 1, tile=96, overlap_px=8).exact
 
 
-def test_tighter_plans_halve_until_the_smallest_tile(network):
-    sizes = []
-    current = planned(network, (1000, 600), PLENTY)
-    while (tighter := smaller_plan(current, (1000, 600))) is not None:
-        sizes.append(tighter.tile_px)
-        current = tighter
-    assert sizes == [496, 248]
+@pytest.mark.parametrize(("may_tile", "tiles"), [(True, [None, 496, 248]), (False, [None])])
+def test_lower_strips_come_before_halved_tiles_when_memory_ran_out(network, may_tile, tiles):
+    size, current, tried = (1000, 600), planned(network, (1000, 600), PLENTY, overlap_px=40), []
+    while smaller := smaller_plan(
+        network, size, current, may_tile=may_tile, bytes_per_value=4, bytes_per_result=1
+    ):
+        assert smaller.needed_bytes < current.needed_bytes
+        tried.append(current := smaller)
+    assert [plan.tile_px for plan in tried] == tiles
+    assert {(plan.strip_rows, plan.keep_bytes, plan.overlap_px) for plan in tried} == {(8, 0, 40)}
 
 
 @pytest.mark.parametrize(("text", "value"), [("auto", AUTO), ("none", None), ("496", 496)])
@@ -142,6 +145,11 @@ def test_impossible_tile_sizes_are_refused(text):
 def test_impossible_overlaps_are_refused(overlap, tile):
     with pytest.raises(UsageError, match="--overlap"):
         parse_overlap(overlap, tile)
+
+
+@pytest.mark.parametrize(("tile", "overlap"), [(None, 64), (AUTO, 64), (512, 64), (96, 48)])
+def test_the_default_overlap_is_at_most_half_the_tile(tile, overlap):
+    assert parse_overlap(None, tile) == overlap
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:x", "cpu:1", ""])

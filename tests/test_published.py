@@ -100,9 +100,12 @@ def test_contradictions_and_what_is_not_recorded_are_refused(cli, model, photo_f
     assert [file.name for file in path.parent.iterdir()] == ["a.png"]
 
 
-def test_what_agrees_is_no_contradiction(cli, model, photo_file):
-    agreeing = ("--tile", "none", "--overlap", "0", "--precision", "fp32")
-    assert cli("derain", photo_file(), *model(WHOLE), *agreeing).exit_code == 0
+@pytest.mark.parametrize(
+    ("setting", "tile", "overlap"), [(WHOLE, "none", "0"), (TILES, "32", "24")]
+)
+def test_what_agrees_is_no_contradiction(cli, model, photo_file, setting, tile, overlap):
+    agreeing = ("--tile", tile, "--overlap", overlap, "--precision", "fp32")
+    assert cli("derain", photo_file(), *model(setting), *agreeing).exit_code == 0
 
 
 def test_a_file_alone_has_no_authors(cli, photo_file, random_weights):

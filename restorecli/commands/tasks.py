@@ -104,7 +104,8 @@ Tile = Annotated[
 Overlap = Annotated[
     int | None,
     typer.Option(
-        "--overlap", help=f"Pixels that neighbouring tiles share. Default: {DEFAULT_OVERLAP_PX}."
+        "--overlap",
+        help=f"Pixels that neighbouring tiles share. Default: {DEFAULT_OVERLAP_PX}, at most half.",
     ),
 ]
 MaxMemory = Annotated[
@@ -201,7 +202,7 @@ def task_command(task: str) -> Callable[..., None]:
         quiet: Quiet = False,
     ) -> None:
         tile_px = parse_tile(tile)
-        overlap_px = parse_overlap(DEFAULT_OVERLAP_PX if overlap is None else overlap, tile_px)
+        overlap_px = parse_overlap(None if protocol == PUBLISHED else overlap, tile_px)
         max_bytes = parse_memory(max_memory)
         of_ray = {
             "--ray-address": ray_address,
