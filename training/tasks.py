@@ -57,7 +57,7 @@ def blur_task(degrade: Degrade) -> Task:
 
 
 TASKS: dict[str, Task] = {
-    "derain": Task(degradation=Rain, clean_share=0.06),
+    "derain": Task(degradation=Rain, clean_share=0.15),
     "desnow": Task(degradation=Snow, clean_share=0.15),
     "dehaze": Task(degradation=lambda: haze, phases=WIDE_VIEW, clean_share=0.03),
     "denoise": Task(degradation=lambda: gaussian, clean_share=0.02),

@@ -124,7 +124,9 @@ EngineName = Annotated[
 ]
 RayAddress = Annotated[
     str | None,
-    typer.Option("--ray-address", metavar="auto|HOST:PORT", help="Cluster. Default: one of ours."),
+    typer.Option(
+        "--ray-address", metavar="auto|HOST:PORT", help="Cluster. Default: one for this run."
+    ),
 ]
 Actors = Annotated[
     int | None, typer.Option("--actors", min=1, help="Default: as many as there is room for.")
