@@ -21,7 +21,8 @@ Degrade = Callable[[NDArray[np.float32], np.random.Generator], NDArray[np.float3
 # (share of the steps, patch side in pixels, batch): small patches first, they are cheaper
 Phases = tuple[tuple[float, int, int], ...]
 SMALL_FIRST: Phases = ((0.6, 64, 8), (0.9, 96, 6), (1.0, 160, 3))
-WIDE_VIEW: Phases = ((0.7, 96, 4), (1.0, 160, 2))  # where light and haze are judged by the scene
+WIDE_VIEW: Phases = ((0.7, 96, 4), (1.0, 160, 2))  # where light is judged by the scene
+WHOLE_SCENE: Phases = ((0.5, 160, 2), (1.0, 256, 1))  # and the density of haze by its distances
 
 COMPACT: dict[str, Any] = {"dim": 16, "num_blocks": [1, 1, 2, 2], "num_refinement_blocks": 1}
 NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {  # class and options of each kind
@@ -59,7 +60,7 @@ def blur_task(degrade: Degrade) -> Task:
 TASKS: dict[str, Task] = {
     "derain": Task(degradation=Rain, clean_share=0.15),
     "desnow": Task(degradation=Snow, clean_share=0.15),
-    "dehaze": Task(degradation=lambda: haze, phases=WIDE_VIEW, clean_share=0.03),
+    "dehaze": Task(degradation=lambda: haze, phases=WHOLE_SCENE, clean_share=0.03),
     "denoise": Task(degradation=lambda: gaussian, clean_share=0.02),
     "denoise-real": Task(degradation=lambda: camera, clean_share=0.06),
     "lowlight": Task(degradation=lambda: darkness, phases=WIDE_VIEW, pair_share=0.75),
