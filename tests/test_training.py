@@ -202,7 +202,7 @@ def test_pairs_that_do_not_correspond_are_refused(tmp_path, picture):
 
 def test_export_refuses_weights_that_float16_spoils(tmp_path, photographs, tiny_task, monkeypatch):
     monkeypatch.setattr(export, "SAMPLE_PX", 24)
-    monkeypatch.setattr(export, "LARGEST_CHANGE_DB", 0.5)  # random weights change more
+    monkeypatch.setattr(export, "LARGEST_LOSS_DB", 0.5)  # random weights change more
     training = trainer.Training(RECIPE, CPU)
     checkpoint, file = tmp_path / "checkpoint.pt", tmp_path / "out.safetensors"
     arguments = ["export", str(checkpoint), "--photos", str(photographs), "-o", str(file)]
