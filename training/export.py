@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from restorecli.networks import NETWORKS
 from training.data import Batches, load_photographs
-from training.tasks import Task, task_of
+from training.tasks import Task, command_of, task_of
 
 LARGEST_LOSS_DB = 0.02
 UNSEEN_STEP = 10**9  # no run is as long, so its samples are new
@@ -72,7 +72,7 @@ def main() -> None:
     metadata = {
         "network": task.network,
         "options": json.dumps(dict(task.options)),
-        "task": recipe["task"].removesuffix("-real"),  # a kind of denoising
+        "task": command_of(recipe["task"]),
         "recipe": json.dumps(recipe),
         "steps_done": str(state["step"]),
         "data": describe_photographs(args.photos),

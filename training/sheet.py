@@ -18,7 +18,7 @@ import skimage.data
 from numpy.typing import NDArray
 
 from training.data import load_photographs
-from training.tasks import TASKS
+from training.tasks import TASKS, command_of
 
 SCENES = {"astronaut": 2, "coffee": 3, "rocket": 0, "chelsea": 4}  # and the seed of each
 SIDE_PX = 288
@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--weights", type=Path, help="file, as for `restore --weights`")
     args = parser.parse_args()
-    degrade, task = TASKS[args.task].degradation(), args.task.removesuffix("-real")
+    degrade, task = TASKS[args.task].degradation(), command_of(args.task)
     clean = [middle(getattr(skimage.data, name)()) for name in SCENES]
     with tempfile.TemporaryDirectory() as folder:
         inputs, outputs = Path(folder) / "input", Path(folder) / "output"

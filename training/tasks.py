@@ -69,6 +69,11 @@ TASKS: dict[str, Task] = {
 }
 
 
+def command_of(name: str) -> str:
+    """What ``restore`` calls a recipe: ``denoise`` removes both kinds of noise."""
+    return name.removesuffix("-real")
+
+
 def task_of(name: str, network: str = "") -> Task:
     """A recipe by name, with one of ``NETWORKS`` in place of its own if ``network`` names it."""
     task = TASKS[name]
