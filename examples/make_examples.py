@@ -13,7 +13,7 @@ import numpy as np
 import skimage.data
 from PIL import Image
 
-from training.degradations.rain import streak_map
+from restorecli.degradations.rain import streak_map
 
 FOLDER = Path(__file__).parent
 RAIN_SEEDS = {"rocket": 16, "chelsea": 17}

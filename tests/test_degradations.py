@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.degradations import blur, darkness, haze, noise, snow
-from training.degradations.common import from_linear, jpeg, smooth_field, to_linear
+from restorecli.degradations import blur, darkness, haze, noise, snow
+from restorecli.degradations.common import from_linear, jpeg, smooth_field, to_linear
 
 
 @pytest.fixture

@@ -82,6 +82,7 @@ MAY_IMPORT = {
     "scoring": {"allocator", "errors", "images", "metrics", "pairing", "report"},
     "converting": {"allocator", "degrading", "errors", "images", "networks", "weights"},
     "degrading": set(),
+    "degradations": set(),
     "pairing": {"errors"},
     "pipeline": set(),
     "metrics": {"errors"},

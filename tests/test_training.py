@@ -12,13 +12,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from restorecli.converting import loss_of
+from restorecli.degradations.rain import MAP_PX, Rain, streak_map
+from restorecli.degradations.snow import Snow
 from restorecli.metrics import protocols
 from tests.conftest import TINY
 from training import ablation, evaluate, export, tasks
 from training import train as trainer
 from training.data import Batches, load_pairs, load_photographs, random_crop
-from training.degradations.rain import MAP_PX, Rain, streak_map
-from training.degradations.snow import Snow
 
 CPU = torch.device("cpu")
 RECIPE = trainer.Recipe(

@@ -20,10 +20,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from restorecli.degradations.blur import defocus_blur
+from restorecli.degradations.common import Image
+from restorecli.degradations.snow import cover, snow_map
 from training.data import load_photographs
-from training.degradations.blur import defocus_blur
-from training.degradations.common import Image
-from training.degradations.snow import cover, snow_map
 
 CLEAN = "denoise_gauss/target"  # CBSD68
 

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.degradations.blur import MARGIN_PX, defocus_blur, motion_blur
-from training.degradations.darkness import darkness
-from training.degradations.haze import haze
-from training.degradations.noise import camera, gaussian
-from training.degradations.rain import Rain
-from training.degradations.snow import Snow
+from restorecli.degradations.blur import MARGIN_PX, defocus_blur, motion_blur
+from restorecli.degradations.darkness import darkness
+from restorecli.degradations.haze import haze
+from restorecli.degradations.noise import camera, gaussian
+from restorecli.degradations.rain import Rain
+from restorecli.degradations.snow import Snow
 
 Degrade = Callable[[NDArray[np.float32], np.random.Generator], NDArray[np.float32]]
 

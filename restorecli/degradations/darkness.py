@@ -10,7 +10,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from training.degradations.common import Image, Plane, from_linear, to_linear
+from restorecli.degradations.common import Image, Plane, from_linear, to_linear
 
 
 def darkness(clean: Image, rng: np.random.Generator) -> Image:

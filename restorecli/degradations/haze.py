@@ -11,7 +11,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from training.degradations.common import Image, Mask, Plane, smooth_field
+from restorecli.degradations.common import Image, Mask, Plane, smooth_field
 
 
 def haze(clean: Image, rng: np.random.Generator) -> Image:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.degradations.common import Image, Plane, scattered, smooth_field
+from restorecli.degradations.common import Image, Plane, scattered, smooth_field
 
 MAPS, MAP_PX = 320, 400
 

@@ -13,7 +13,7 @@ import math
 import cv2
 import numpy as np
 
-from training.degradations.common import Image, Plane, from_linear, smooth_field, to_linear
+from restorecli.degradations.common import Image, Plane, from_linear, smooth_field, to_linear
 
 MARGIN_PX = 16  # how far a kernel can reach past the patch
 

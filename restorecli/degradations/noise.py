@@ -12,7 +12,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from training.degradations.common import Image, Plane, from_linear, jpeg, to_linear
+from restorecli.degradations.common import Image, Plane, from_linear, jpeg, to_linear
 
 LARGEST_SIGMA = 55.0  # of 255
 SHOT = (3e-4, 6e-2)  # a of the variance a·x + b

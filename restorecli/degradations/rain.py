@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from training.degradations.common import Image, Plane, scattered
+from restorecli.degradations.common import Image, Plane, scattered
 
 MAPS, MAP_PX = 480, 400
 HEAVY_SHARE = 0.25  # downpours, as in Rain100H

@@ -1,0 +1,1 @@
+"""What spoils photographs, made on purpose: rain, snow, haze, noise, darkness, blur."""

@@ -1,1 +1,0 @@
-"""Synthetic degradations: clean photograph in, degraded photograph out."""
