@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -21,6 +20,7 @@ from restorecli.errors import InputError, UsageError, WeightsError
 from restorecli.images import identify, read_photo
 from restorecli.networks import GLMHARestormer, Restormer
 from restorecli.networks.conversion import reduced, refit
+from restorecli.networks.loss import loss_of
 from restorecli.weights import WeightEntry, registry
 from restorecli.weights.checkpoint import load_model
 from restorecli.weights.install import add_network
@@ -29,7 +29,6 @@ CROP_PX = 128
 CALIBRATION_CROPS = 32
 HELD_OUT_CROPS = 8
 LEARNING_RATE = 3e-4
-FFT_WEIGHT = 0.03  # of the Fourier amplitudes in the loss
 SEED = 0
 
 Image = NDArray[np.uint8]
@@ -204,17 +203,6 @@ def finetune(
         nn.utils.clip_grad_norm_(student.parameters(), 0.5)
         optimizer.step()
     student.eval()
-
-
-def loss_of(restored: Tensor, clean: Tensor, fft_weight: float = FFT_WEIGHT) -> Tensor:
-    """Mean absolute error, plus a little of it between the Fourier amplitudes (orthonormal).
-
-    Shape:
-        restored, clean: (B, C, H, W) → scalar, float32.
-    """
-    restored, clean = restored.float(), clean.float()
-    amplitudes = [torch.fft.rfft2(part, norm="ortho").abs() for part in (restored, clean)]
-    return F.l1_loss(restored, clean) + fft_weight * F.l1_loss(*amplitudes)
 
 
 def from_folder(folder: Path) -> list[Image]:

@@ -11,10 +11,10 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from restorecli.converting import loss_of
 from restorecli.degradations.rain import MAP_PX, Rain, streak_map
 from restorecli.degradations.snow import Snow
 from restorecli.metrics import protocols
+from restorecli.networks.loss import loss_of
 from tests.conftest import TINY
 from training import ablation, evaluate, export, tasks
 from training import train as trainer

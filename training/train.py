@@ -23,8 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from restorecli.allocator import keep_freed_memory
-from restorecli.converting import FFT_WEIGHT, loss_of
 from restorecli.networks import NETWORKS
+from restorecli.networks.loss import FFT_WEIGHT, loss_of
 from training.data import Batches, load_pairs, load_photographs
 from training.tasks import NETWORKS as KINDS
 from training.tasks import SMALL_FIRST, TASKS, Phases, task_of
