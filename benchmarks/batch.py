@@ -14,14 +14,15 @@ from pathlib import Path
 from PIL import Image
 
 from benchmarks.common import has_device, machine
-from restorecli import batch, restore
-from restorecli.bench import made_up_picture
+from restorecli.engine import engine as restore
+from restorecli.engine.bench import made_up_picture
 from restorecli.images import read_photo
-from restorecli.inputs import Naming, select
-from restorecli.manifest import Job, Ledger
-from restorecli.options import AUTO
+from restorecli.limits import AUTO
 from restorecli.report import Row
-from restorecli.running import Silent
+from restorecli.runs import local as batch
+from restorecli.runs.manifest import Job, Ledger
+from restorecli.runs.run import Silent
+from restorecli.runs.selection import Naming, select
 
 
 class Strict(Silent):

@@ -16,12 +16,13 @@ import psutil
 import torch
 from PIL import Image
 
-from restorecli import batch, restore
-from restorecli.inputs import Naming, select
-from restorecli.manifest import Job, Ledger
+from restorecli.engine import engine as restore
+from restorecli.limits import AUTO, DEFAULT_OVERLAP_PX
 from restorecli.networks import NETWORKS
-from restorecli.options import AUTO, DEFAULT_OVERLAP_PX
 from restorecli.report import Row
+from restorecli.runs import local as batch
+from restorecli.runs.manifest import Job, Ledger
+from restorecli.runs.selection import Naming, select
 from tests.conftest import TINY, save_weights
 
 WARM = 50

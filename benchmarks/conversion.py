@@ -17,10 +17,17 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from restorecli.allocator import keep_freed_memory
-from restorecli.converting import Crops, Scores, Steps, finetune, from_folder, shipped_photographs
+from restorecli.conversion.closed_form import reduced, refit
+from restorecli.conversion.convert import (
+    Crops,
+    Scores,
+    Steps,
+    finetune,
+    from_folder,
+    shipped_photographs,
+)
+from restorecli.machine.allocator import keep_freed_memory
 from restorecli.networks import Restormer
-from restorecli.networks.conversion import reduced, refit
 from restorecli.networks.glmha_restormer import PRESETS
 from restorecli.weights.fitting import architecture_of, as_published, build, fill
 from restorecli.weights.reading import read_checkpoint

@@ -1,6 +1,6 @@
 """What does it cost to hand out a path? ``python -m benchmarks.dispatch`` (needs ray[data]).
 
-Two actors that do nothing get paths one by one, as `restorecli.distributed` does it, and through
+Two actors that do nothing get paths one by one, as `restorecli.runs.ray` does it, and through
 Ray Data in blocks of several sizes. Ray Data starts its actors within its time.
 """
 
@@ -14,8 +14,8 @@ from typing import Any
 import ray
 import ray.data
 
-from restorecli.distributed import Pool
-from restorecli.distributed.connection import cluster
+from restorecli.runs.ray import Pool
+from restorecli.runs.ray.connection import cluster
 
 ACTORS = 2
 

@@ -19,7 +19,7 @@ from benchmarks.common import (
     random_network,
     size,
 )
-from restorecli.allocator import give_back_freed_memory, keep_freed_memory
+from restorecli.machine.allocator import give_back_freed_memory, keep_freed_memory
 from restorecli.networks.strips import resident_bytes, restored_rows
 
 

@@ -23,20 +23,20 @@ from typing import Any
 import psutil
 from PIL import Image
 
-from restorecli import distributed
-from restorecli.allocator import collect_rarely
-from restorecli.distributed.connection import cluster
-from restorecli.distributed.crew import Crew
-from restorecli.distributed.probes import Probes
-from restorecli.distributed.worker import Facts, Setup, Worker
 from restorecli.images import FileOptions
-from restorecli.inputs import Naming, Selection, expand, select
-from restorecli.manifest import MANIFEST, Job, Ledger
-from restorecli.options import AUTO, DEFAULT_OVERLAP_PX
+from restorecli.limits import AUTO, DEFAULT_OVERLAP_PX
+from restorecli.machine.allocator import collect_rarely
+from restorecli.machine.versions import versions
 from restorecli.report import Report
-from restorecli.results import resumed
-from restorecli.running import Silent, collect, settings_of, settled
-from restorecli.scoring import versions
+from restorecli.runs import ray as distributed
+from restorecli.runs.manifest import MANIFEST, Job, Ledger
+from restorecli.runs.picture import resumed
+from restorecli.runs.ray.connection import cluster
+from restorecli.runs.ray.crew import Crew
+from restorecli.runs.ray.probes import Probes
+from restorecli.runs.ray.worker import Facts, Setup, Worker
+from restorecli.runs.run import Silent, collect, settings_of, settled
+from restorecli.runs.selection import Naming, Selection, expand, select
 
 SIDE_PX = 32  # of the small pictures
 LEDGER = Ledger(job=Job(model_sha256="", options={}))
@@ -47,8 +47,8 @@ class NullWorker(Worker):
 
     def start(self, setup: Setup, probes: Probes) -> Facts:
         """Load a network, and put one in its place that gives its input back."""
-        from restorecli.plan import Plan
-        from restorecli.restore import Engine
+        from restorecli.engine.engine import Engine
+        from restorecli.engine.plan import Plan
 
         class Null(Engine):
             def restore(self, pixels: Any, *arguments: Any, **options: Any) -> tuple[Any, Plan]:
@@ -69,7 +69,7 @@ class NullWorker(Worker):
 
 
 def network() -> dict[str, Any]:
-    """The bundled network on one thread, as `restorecli.restore.prepare` takes it."""
+    """The bundled network on one thread, as `restorecli.engine.engine.prepare` takes it."""
     return {
         "model_id": None, "weights": None, "device": "cpu", "precision": "auto",
         "tile": AUTO, "overlap_px": DEFAULT_OVERLAP_PX, "threads": 1,
@@ -170,8 +170,9 @@ def entries(count: int, actors: int) -> None:
 
 def throughput(photos: int, side_px: int, repeats: int) -> None:
     """Print photos per second of one process and of two actors."""
-    from restorecli import batch, restore
-    from restorecli.bench import made_up_picture
+    from restorecli.engine import engine as restore
+    from restorecli.engine.bench import made_up_picture
+    from restorecli.runs import local as batch
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

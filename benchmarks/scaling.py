@@ -22,9 +22,9 @@ from benchmarks.common import (
     size,
     wait_for,
 )
-from restorecli.allocator import keep_freed_memory
+from restorecli.engine.plan import strip_height
+from restorecli.machine.allocator import keep_freed_memory
 from restorecli.networks.strips import restore_by_strips
-from restorecli.plan import strip_height
 
 
 def main() -> None:

@@ -16,8 +16,9 @@ import cv2
 import numpy as np
 import psutil
 
-from restorecli import scoring
-from restorecli.metrics import find_protocol
+from restorecli.machine.cores import available_cores
+from restorecli.scoring import score as scoring
+from restorecli.scoring.metrics import find_protocol
 
 
 def cpu_s() -> float:
@@ -32,7 +33,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=1000)
     parser.add_argument("--size", type=int, nargs=2, default=(480, 320), metavar=("W", "H"))
     parser.add_argument("--protocols", nargs="+", default=["rain", "sots"])
-    parser.add_argument("--jobs", type=int, default=scoring.available_cores())
+    parser.add_argument("--jobs", type=int, default=available_cores())
     args = parser.parse_args()
     width_px, height_px = args.size
     rng = np.random.default_rng(0)

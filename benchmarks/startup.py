@@ -18,7 +18,7 @@ from pathlib import Path
 from PIL import Image
 
 from benchmarks.common import has_device, machine
-from restorecli.bench import made_up_picture
+from restorecli.engine.bench import made_up_picture
 
 PARTS = """
 import atexit, gc, json, sys, time
@@ -30,7 +30,9 @@ from restorecli import cli
 part("interpreter and command line")
 import torch
 part("import torch")
-from restorecli import console, restore, scoring
+from restorecli import console
+from restorecli.engine import engine as restore
+from restorecli.scoring import score as scoring
 part("other imports")
 engine = restore.prepare("derain", model_id=None, weights=None, device=sys.argv[3],
                          precision="auto", tile=-1, overlap_px=64)

@@ -34,7 +34,7 @@ from benchmarks.common import (
     size,
     wait_for,
 )
-from restorecli.allocator import keep_freed_memory
+from restorecli.machine.allocator import keep_freed_memory
 from restorecli.networks.strips import resident_bytes, restore_by_strips
 
 ALLOCATORS = {

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from restorecli.options import AUTO, DEFAULT_OVERLAP_PX
-from restorecli.restore import Engine, prepare
+from restorecli.engine.engine import Engine, prepare
+from restorecli.limits import AUTO, DEFAULT_OVERLAP_PX
 from restorecli.weights import registry
 
 

@@ -11,14 +11,14 @@ from typing import Annotated
 import typer
 
 from restorecli import __version__
-from restorecli.allocator import collect_rarely
 from restorecli.commands import models
 from restorecli.commands.bench import bench
 from restorecli.commands.compare import compare
 from restorecli.commands.doctor import doctor
 from restorecli.commands.metrics import metrics
-from restorecli.commands.tasks import TASK_HELP, task_command
+from restorecli.commands.restore import TASK_HELP, task_command
 from restorecli.errors import EXIT_INTERRUPTED, RestoreError
+from restorecli.machine.allocator import collect_rarely
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -12,10 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
-from restorecli import restore as engines
+from restorecli.engine import engine as engines
 from restorecli.errors import InputError, OutputError, UsageError
 from restorecli.images import FileOptions, Photo, read_photo
-from restorecli.manifest import LOCK, MANIFEST
+from restorecli.runs.manifest import LOCK, MANIFEST
 from tests.conftest import pixels_of
 from tests.matrix import exif_of
 
@@ -213,7 +213,7 @@ def test_in_place_replaces_after_verifying(derain, photo_file, monkeypatch):
     path = photo_file("in/a.png", 8, 8)
     path.chmod(0o640)
     before = path.read_bytes()
-    monkeypatch.setattr("restorecli.results.encode_photo", lambda *a, **k: b"\x89PNG broken")
+    monkeypatch.setattr("restorecli.runs.picture.encode_photo", lambda *a, **k: b"\x89PNG broken")
     refused = derain("in", "--in-place")
     assert refused.exit_code == OutputError.exit_code
     assert "was not replaced" in refused.stderr

@@ -15,11 +15,12 @@ import pytest
 import torch
 from PIL import Image
 
-from restorecli import __version__, bench, plan
-from restorecli import restore as engines
+from restorecli import __version__
+from restorecli.engine import bench, plan
+from restorecli.engine import engine as engines
 from restorecli.errors import DeviceError, InputError, OutputError, UsageError, WeightsError
-from restorecli.manifest import LOCK, MANIFEST
 from restorecli.networks import NETWORKS
+from restorecli.runs.manifest import LOCK, MANIFEST
 from restorecli.weights import registry
 from tests.conftest import TINY, pixels_of, save_weights
 

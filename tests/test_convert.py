@@ -9,10 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
+from restorecli.conversion.closed_form import reduced, refit, strongest
 from restorecli.degrading import DEGRADE
 from restorecli.errors import InputError, UsageError, WeightsError
 from restorecli.networks import NETWORKS
-from restorecli.networks.conversion import reduced, refit, strongest
 from restorecli.networks.strips import restore_by_strips
 from restorecli.weights import TASKS, registry
 from restorecli.weights.checkpoint import load_model
@@ -141,7 +141,7 @@ def restormer(tmp_path):
 
 @pytest.fixture
 def small_crops(monkeypatch):
-    from restorecli import converting
+    from restorecli.conversion import convert as converting
 
     monkeypatch.setattr(converting, "CROP_PX", 32)
     monkeypatch.setattr(converting, "CALIBRATION_CROPS", 4)

@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 
 from restorecli import cli as command_line
-from restorecli.manifest import LOCK, MANIFEST
+from restorecli.runs.manifest import LOCK, MANIFEST
 from tests.conftest import run_command
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="faults are tried by forking")

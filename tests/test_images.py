@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
-from restorecli.atomic import write_atomically
 from restorecli.errors import InputError, OutputError
+from restorecli.files.atomic import write_atomically
 from restorecli.images import identify, read_photo, write_photo
 from restorecli.images.metadata import exif_upright, xmp_upright
 from restorecli.images.tensors import to_pixels, to_tensor

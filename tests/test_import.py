@@ -18,7 +18,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from restorecli import converting
+from restorecli.conversion import convert as converting
 from restorecli.errors import UsageError, WeightsError
 from restorecli.networks import NETWORKS
 from restorecli.weights import reading, registry

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -14,93 +15,48 @@ import restorecli
 PACKAGE = Path(restorecli.__file__).parent
 
 MAY_IMPORT = {
-    "cli": {"allocator", "commands", "console", "errors"},
-    "bench": {"errors", "options", "plan", "restore", "weights"},
-    "commands": {
-        "batch",
-        "bench",
-        "comparing",
-        "console",
-        "converting",
-        "distributed",
-        "errors",
-        "images",
-        "inputs",
-        "manifest",
-        "metrics",
-        "options",
-        "report",
-        "restore",
-        "results",
-        "scoring",
-        "storage",
-        "weights",
-    },
-    "console": {"errors", "metrics", "report"},
-    "batch": {
-        "errors",
-        "images",
-        "inputs",
-        "manifest",
-        "pipeline",
-        "plan",
-        "report",
-        "restore",
-        "results",
-        "running",
-        "scoring",
-    },
-    "restore": {
-        "allocator",
-        "errors",
-        "images",
-        "networks",
-        "options",
-        "plan",
-        "tiling",
-        "weights",
-    },
-    "distributed": {
-        "atomic",
-        "batch",
-        "errors",
-        "images",
-        "inputs",
-        "manifest",
-        "plan",
-        "report",
-        "restore",
-        "results",
-        "running",
-        "scoring",
-        "weights",
-    },
-    "running": {"atomic", "errors", "inputs", "report", "scoring", "weights"},
-    "atomic": {"errors", "storage"},
-    "storage": {"errors"},
-    "comparing": {"atomic", "errors", "pairing", "report", "scoring"},
-    "scoring": {"allocator", "errors", "images", "metrics", "pairing", "report"},
-    "converting": {"allocator", "degrading", "errors", "images", "networks", "weights"},
-    "degrading": set(),
-    "degradations": set(),
-    "pairing": {"errors"},
-    "pipeline": set(),
-    "metrics": {"errors"},
-    "report": {"atomic", "errors", "storage"},
-    "inputs": {"errors", "images", "manifest", "options", "storage"},
-    "manifest": {"errors", "storage"},
-    "results": {"atomic", "errors", "images", "inputs", "manifest"},
-    "plan": {"errors", "networks", "options"},
-    "options": {"errors"},
-    "weights": {"atomic", "errors", "networks", "options"},
-    "tiling": set(),
-    "images": {"atomic", "errors", "options", "storage"},
-    "networks": {"allocator"},
-    "allocator": set(),
-    "errors": set(),
     "__main__": {"cli"},
+    "cli": {"commands", "console", "errors", "machine"},
+    "commands": {
+        "console",
+        "conversion",
+        "engine",
+        "errors",
+        "files",
+        "images",
+        "limits",
+        "report",
+        "runs",
+        "scoring",
+        "weights",
+    },
+    "console": {"errors", "report", "scoring"},
+    "runs": {
+        "engine",
+        "errors",
+        "files",
+        "images",
+        "limits",
+        "machine",
+        "report",
+        "scoring",
+        "weights",
+    },
+    "scoring": {"errors", "files", "images", "machine", "report"},
+    "conversion": {"degrading", "errors", "images", "machine", "networks", "weights"},
     "__init__": {"api"},
-    "api": {"options", "restore", "weights"},
+    "api": {"engine", "limits", "weights"},
+    "engine": {"errors", "images", "limits", "machine", "networks", "weights"},
+    "images": {"errors", "files", "limits"},
+    "weights": {"errors", "files", "limits", "networks"},
+    "networks": {"machine"},
+    "degradations": set(),
+    "degrading": set(),
+    "report": {"errors", "files"},
+    "files": {"errors"},
+    "machine": set(),
+    "limits": set(),
+    "errors": set(),
 }
 HEAVY = ("torch", "cv2", "skimage", "huggingface_hub")
 
@@ -123,6 +79,15 @@ def imports_of(path):
             )
 
 
+def roots_of(path):
+    """The first name of everything that the file imports."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            yield (node.module or "").split(".")[0]
+        elif isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+
+
 def test_every_module_imports_only_what_the_table_allows():
     actual = {}
     for path in PACKAGE.rglob("*.py"):
@@ -133,6 +98,16 @@ def test_every_module_imports_only_what_the_table_allows():
     assert excess == {}
     unused = {m: MAY_IMPORT[m] - actual[m] for m in actual if MAY_IMPORT[m] - actual[m]}
     assert unused == {}
+
+
+def test_nobody_imports_in_a_circle():
+    graphlib.TopologicalSorter(MAY_IMPORT).prepare()  # raises CycleError, which names the circle
+
+
+def test_the_package_imports_neither_training_nor_tests():
+    outside = {"benchmarks", "examples", "tests", "training"}
+    for path in PACKAGE.rglob("*.py"):
+        assert not outside & set(roots_of(path)), path
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from restorecli.errors import InputError, UsageError
-from restorecli.metrics import (
+from restorecli.report.words import score_label
+from restorecli.scoring.metrics import (
     EXTRA_METRICS,
     PROTOCOLS,
     delta_e2000,
@@ -22,7 +23,6 @@ from restorecli.metrics import (
     score,
     ssim,
 )
-from restorecli.report.words import score_label
 
 TEN_LEVELS_DB = 20 * math.log10(255 / 10)  # 28.1308
 
@@ -237,7 +237,7 @@ def test_a_missing_package_is_said_in_one_sentence(monkeypatch, name, package):
 
 
 def test_a_score_without_reference_sees_the_restored_picture_only(monkeypatch, noisy):
-    from restorecli.metrics import perceptual
+    from restorecli.scoring.metrics import perceptual
 
     fake = types.ModuleType("pyiqa")
     fake.create_metric = lambda name, device: lambda x: x.mean() + x.shape[1]
@@ -259,7 +259,8 @@ def test_unknown_extra_scores_are_refused():
 def test_loading_the_package_loads_no_heavy_library():
     heavy = "torch", "skimage", "cv2", "scipy"
     code = (
-        "import sys; import restorecli.metrics, restorecli.report, restorecli.commands.metrics,"
+        "import sys; import restorecli.scoring.metrics, restorecli.report,"
+        " restorecli.commands.metrics,"
         f" restorecli.commands.compare; print([m for m in {heavy} if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

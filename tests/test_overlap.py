@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from restorecli import restore as engines
-from restorecli import results
-from restorecli.batch import READING_BYTES
+from restorecli.engine import engine as engines
 from restorecli.errors import OutputError
 from restorecli.images.reading import _quiet_decoders
-from restorecli.manifest import LOCK, MANIFEST, read_manifest
-from restorecli.pipeline import Beside
+from restorecli.runs import picture as results
+from restorecli.runs.local import READING_BYTES
+from restorecli.runs.manifest import LOCK, MANIFEST, read_manifest
+from restorecli.runs.overlap import Beside
 from tests.conftest import pixels_of
 
 TIMEOUT_S = 20

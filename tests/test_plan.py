@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from restorecli import plan
+from restorecli.commands.parsing import parse_memory, parse_overlap, parse_size, parse_tile
+from restorecli.engine import plan
+from restorecli.engine.devices import choose_device, choose_precision
+from restorecli.engine.plan import make_plan, smaller_plan
 from restorecli.errors import DeviceError, UsageError
+from restorecli.limits import AUTO
 from restorecli.networks import NETWORKS
-from restorecli.options import AUTO, parse_memory, parse_overlap, parse_size, parse_tile
-from restorecli.plan import choose_device, choose_precision, make_plan, smaller_plan
 from tests.conftest import TINY
 
 PLENTY = 2**40

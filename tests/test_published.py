@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from restorecli import restore as engines
+from restorecli.engine import engine as engines
 from restorecli.errors import UsageError
-from restorecli.metrics import PROTOCOLS
 from restorecli.networks import NETWORKS
+from restorecli.scoring.metrics import PROTOCOLS
 from restorecli.weights import registry
 from tests.conftest import TINY, pixels_of
 

@@ -17,13 +17,13 @@ import psutil
 import pytest
 from PIL import Image
 
-from restorecli.distributed import driver, probes
-from restorecli.distributed.worker import _with_half_the_memory
+from restorecli.engine.engine import prepare
 from restorecli.errors import DeviceError, InputError, OutputError, UsageError
-from restorecli.inputs import Item
-from restorecli.manifest import LOCK, MANIFEST
-from restorecli.options import AUTO
-from restorecli.restore import prepare
+from restorecli.limits import AUTO
+from restorecli.runs.manifest import LOCK, MANIFEST
+from restorecli.runs.ray import driver, probes
+from restorecli.runs.ray.worker import _with_half_the_memory
+from restorecli.runs.selection import Item
 
 ray = pytest.importorskip("ray", reason="needs restorecli[ray]")
 cluster_utils = pytest.importorskip("ray.cluster_utils")

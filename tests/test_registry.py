@@ -188,11 +188,10 @@ def test_bad_files_are_refused_and_never_run(tmp_path):
 
 def test_an_altered_bundled_file_is_found_before_use(tmp_path, monkeypatch):
     entry = next(entry for entry in registry().values() if entry.is_bundled)
-    (tmp_path / "bundled").mkdir()
     data = bytearray(entry.path.read_bytes())
     data[-1] ^= 1
-    (tmp_path / "bundled" / entry.file_name).write_bytes(bytes(data))
-    monkeypatch.setattr(sys.modules["restorecli.weights.registry"], "PACKAGE", tmp_path)
+    (tmp_path / entry.file_name).write_bytes(bytes(data))
+    monkeypatch.setattr(sys.modules["restorecli.weights.registry"], "BUNDLED", tmp_path)
     with pytest.raises(WeightsError, match="sha256"):
         load_model(entry, None)
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from restorecli import storage
 from restorecli.errors import OutputError
-from restorecli.storage import path_of
+from restorecli.files import addresses as storage
+from restorecli.files.addresses import path_of
 
 pytest.importorskip("s3fs", reason="needs restorecli[remote]")
 moto_server = pytest.importorskip("moto.server", reason="needs moto[server]")

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from restorecli.atomic import write_atomically
 from restorecli.errors import OutputError, UsageError
+from restorecli.files.atomic import write_atomically
 from restorecli.report import (
     Comparison,
     LabelledPicture,

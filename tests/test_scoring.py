@@ -11,13 +11,13 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from restorecli import scoring
 from restorecli.commands.compare import compare
 from restorecli.commands.metrics import metrics
 from restorecli.errors import InputError, OutputError, QualityError, UsageError
-from restorecli.metrics import PROTOCOLS, score
-from restorecli.pairing import find_pictures, pair
 from restorecli.report import Report
+from restorecli.scoring import score as scoring
+from restorecli.scoring.metrics import PROTOCOLS, score
+from restorecli.scoring.pairing import find_pictures, pair
 
 RAIN = PROTOCOLS["rain"]
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from restorecli import storage
 from restorecli.errors import InputError, OutputError, UsageError
-from restorecli.storage import Existing, files, is_remote, path_of
+from restorecli.files import addresses as storage
+from restorecli.files.addresses import Existing, files, is_remote, path_of
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from restorecli.tiling import blend_weights, tile_slices, tiled_rows
+from restorecli.engine.tiling import blend_weights, tile_slices, tiled_rows
 
 
 def tiled(restore, size, tile_px, overlap_px):

@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 
 from restorecli.degradations.rain import MAP_PX, Rain, streak_map
 from restorecli.degradations.snow import Snow
-from restorecli.metrics import protocols
 from restorecli.networks.loss import loss_of
+from restorecli.scoring.metrics import protocols
 from tests.conftest import TINY
 from training import ablation, evaluate, export, tasks
 from training import train as trainer

@@ -22,7 +22,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from restorecli.allocator import keep_freed_memory
+from restorecli.machine.allocator import keep_freed_memory
 from training.data import Batches, load_photographs
 from training.evaluate import SETS, nothing, scores
 from training.tasks import NETWORKS, TASKS

@@ -22,7 +22,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from restorecli.allocator import keep_freed_memory
+from restorecli.machine.allocator import keep_freed_memory
 from restorecli.networks import NETWORKS
 from restorecli.networks.loss import FFT_WEIGHT, loss_of
 from training.data import Batches, load_pairs, load_photographs

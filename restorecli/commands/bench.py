@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from restorecli.options import parse_memory, parse_size
+from restorecli.commands.parsing import parse_memory, parse_size
 
 if TYPE_CHECKING:
-    from restorecli.bench import Measured
+    from restorecli.engine.bench import Measured
 
 COLUMNS = ("model", "seconds", "s/MP", "peak MB\n(predicted)", "strips\n(tiles)")
 
@@ -36,8 +36,8 @@ def bench(
     """Measure seconds per megapixel and peak memory of each installed network."""
     plane, max_bytes = parse_size(size), parse_memory(max_memory)
 
-    from restorecli import bench as benches  # imports torch
     from restorecli import console
+    from restorecli.engine import bench as benches  # imports torch
 
     results = [
         benches.measure(

@@ -35,8 +35,8 @@ def compare(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FILE.")] = False,
 ) -> None:
     """Put versions of a picture side by side: a page with sliders, or one sheet."""
-    from restorecli import comparing
     from restorecli.report import check_destination, write
+    from restorecli.scoring import compare as comparing
 
     check_destination(output, overwrite=overwrite, formats=comparing.FORMATS)
     report = comparing.compose_comparison(versions, pattern=pattern, allow_missing=allow_missing)

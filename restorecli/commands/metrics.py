@@ -88,11 +88,11 @@ def metrics(
 
     Pictures are paired by relative path, then by name without ending.
     """
-    from restorecli import scoring
     from restorecli.console import scores as show
     from restorecli.errors import EXIT_INTERRUPTED, UsageError
-    from restorecli.metrics import PROTOCOLS, find_protocol
     from restorecli.report import check_destination, json_lines, write
+    from restorecli.scoring import score as scoring
+    from restorecli.scoring.metrics import PROTOCOLS, find_protocol
 
     if list_protocols:
         show.protocols(PROTOCOLS.values(), as_json=as_json)

@@ -261,7 +261,7 @@ def convert_model(
     if to != "glmha":
         raise UsageError(f"--to {to!r} is not possible.", hint="Only --to glmha is.")
 
-    from restorecli.converting import convert  # imports torch
+    from restorecli.conversion.convert import convert  # imports torch
 
     made = convert(
         model,

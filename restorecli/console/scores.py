@@ -13,10 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from restorecli.metrics import Protocol
 from restorecli.report import Report, Row
 from restorecli.report.data import score_columns, scores_by_kind
 from restorecli.report.words import number, printable, score_label
+from restorecli.scoring.metrics import Protocol
 
 WIDE = 10_000  # columns of a table that goes into a pipe: nothing is cut there
 

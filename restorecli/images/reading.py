@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image, ImageCms, JpegImagePlugin, UnidentifiedImageError
 
 from restorecli.errors import InputError
+from restorecli.files.addresses import is_remote
 from restorecli.images import png
 from restorecli.images.formats import (
     AVIF_BRANDS,
@@ -30,8 +31,7 @@ from restorecli.images.formats import (
 )
 from restorecli.images.metadata import ORIENTATION_TAG, exif_upright, upright, xmp_upright
 from restorecli.images.photo import Carried, Photo
-from restorecli.options import DEFAULT_MAX_PIXELS
-from restorecli.storage import is_remote
+from restorecli.limits import DEFAULT_MAX_PIXELS
 
 MAX_PIXELS = DEFAULT_MAX_PIXELS
 MODES = {  # Pillow's mode → the mode it is read as, without loss

@@ -10,8 +10,8 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from restorecli.atomic import write_atomically
 from restorecli.errors import OutputError, RestoreError
+from restorecli.files.atomic import write_atomically
 from restorecli.images import png
 from restorecli.images.formats import FORMAT_OF_SUFFIX, WRITABLE
 from restorecli.images.metadata import Keep, reduced

@@ -9,13 +9,13 @@ import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
-from restorecli.atomic import write_atomically
 from restorecli.errors import OutputError, UsageError
+from restorecli.files.addresses import is_remote
+from restorecli.files.atomic import write_atomically
 from restorecli.report.data import ROW, Report, Row, score_columns, scores_by_kind
 from restorecli.report.html import html
 from restorecli.report.pictures import Reader
 from restorecli.report.words import printable
-from restorecli.storage import is_remote
 
 FORMATS: dict[str, str] = {
     ".json": "everything, for programs; described by a JSON Schema",

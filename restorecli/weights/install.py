@@ -12,8 +12,8 @@ from typing import Any
 import safetensors.torch
 import tomlkit
 
-from restorecli.atomic import write_atomically
 from restorecli.errors import OutputError, UsageError, WeightsError
+from restorecli.files.atomic import write_atomically
 from restorecli.weights.fitting import State, architecture_of, as_published, build, fill
 from restorecli.weights.places import HOME_VARIABLE, lock, registry_path
 from restorecli.weights.reading import Checkpoint, read_checkpoint

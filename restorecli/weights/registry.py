@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from pydantic import model_validator as check
 
 from restorecli.errors import WeightsError
-from restorecli.options import MULTIPLE_PX
+from restorecli.limits import MULTIPLE_PX
 from restorecli.weights.places import cache_folder, registry_path
 
 if sys.version_info >= (3, 11):
@@ -24,6 +24,7 @@ else:
     import tomli as tomllib
 
 PACKAGE = Path(__file__).parents[1]
+BUNDLED = Path(__file__).parent / "bundled"
 FULL_SIZE_DIM = 48  # width of every published network; bundled ones are narrower
 TASKS = ("derain", "desnow", "dehaze", "denoise", "lowlight", "deblur", "defocus")
 
@@ -136,7 +137,7 @@ class WeightEntry(Strict):
     def path(self) -> Path | None:
         """Where its tensors lie on this machine, or ``None`` if it is not installed."""
         if self.is_bundled:
-            return PACKAGE / "bundled" / self.file_name
+            return BUNDLED / self.file_name
         return installed_path(self.sha256) if self.sha256 else None
 
     @property

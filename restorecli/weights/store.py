@@ -15,8 +15,8 @@ from typing import Any
 
 import safetensors.torch
 
-from restorecli.atomic import write_atomically
 from restorecli.errors import OutputError, WeightsError
+from restorecli.files.atomic import write_atomically
 from restorecli.weights.fitting import State
 from restorecli.weights.places import HOME_VARIABLE, cache_folder
 from restorecli.weights.registry import installed_path

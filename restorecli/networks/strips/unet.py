@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from restorecli.allocator import give_back_freed_memory
+from restorecli.machine.allocator import give_back_freed_memory
 from restorecli.networks.blocks import MULTIPLE_PX, Downsample, Upsample, reflected
 from restorecli.networks.hint import HINT, EncoderBlock
 from restorecli.networks.restormer import Restormer

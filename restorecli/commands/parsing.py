@@ -1,0 +1,101 @@
+"""The text of an option → its value, checked before anything slow starts: no torch here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from restorecli.errors import UsageError
+from restorecli.limits import AUTO, DEFAULT_OVERLAP_PX, MULTIPLE_PX, SMALLEST_TILE_PX
+
+
+def parse_tile(text: str) -> int | None:
+    """``auto`` → ``AUTO``, ``none`` → ``None`` (whole image), a number → that many pixels."""
+    if text in {"auto", "none"}:
+        return AUTO if text == "auto" else None
+    if not text.isdigit():
+        raise UsageError(
+            f"--tile {text!r} is not a size.", hint="Use auto, none or a number of pixels."
+        )
+    tile_px = int(text)
+    if tile_px < MULTIPLE_PX * 2:
+        raise UsageError(
+            f"--tile must be at least {MULTIPLE_PX * 2}, got {tile_px}.",
+            hint=f"Tiles under {SMALLEST_TILE_PX} px restore poorly.",
+        )
+    if tile_px % MULTIPLE_PX:
+        lower = tile_px // MULTIPLE_PX * MULTIPLE_PX
+        raise UsageError(
+            f"--tile must be a multiple of {MULTIPLE_PX}, got {tile_px}.",
+            hint=f"Try {lower} or {lower + MULTIPLE_PX}.",
+        )
+    return tile_px
+
+
+def parse_overlap(overlap_px: int | None, tile: int | None) -> int:
+    """Pixels that neighbouring tiles share: from 0 to half a tile; ``None``: the default."""
+    widest = (tile if tile and tile != AUTO else SMALLEST_TILE_PX) // 2
+    if overlap_px is None:
+        return min(DEFAULT_OVERLAP_PX, widest)
+    if not 0 <= overlap_px <= widest:
+        raise UsageError(
+            f"--overlap must be from 0 to {widest} (half the tile), got {overlap_px}.",
+            hint=f"The default is {min(DEFAULT_OVERLAP_PX, widest)}.",
+        )
+    return overlap_px
+
+
+def check_engine(
+    engine: str, of_ray: Mapping[str, object], *, device: str, threads: int | None
+) -> None:
+    """Refuse options of Ray (by name, ``None``: not given) without it, and what it cannot take."""
+    given = [name for name, value in of_ray.items() if value is not None]
+    if engine != "ray" and given:
+        raise UsageError(f"{given[0]} goes with --engine ray only.")
+    if engine == "ray" and threads is not None:
+        raise UsageError("--threads does not go with --engine ray.", hint="Use --cpus-per-actor.")
+    if engine == "ray" and ":" in device:
+        raise UsageError(
+            f"--device {device} does not go with --engine ray, which gives each actor its own.",
+            hint="Use --device cuda; CUDA_VISIBLE_DEVICES limits which ones Ray takes.",
+        )
+
+
+MEGAPIXELS = re.compile(r"(\d+(?:\.\d+)?) ?MP", re.IGNORECASE)
+SIDES = re.compile(r"(\d+)[x×](\d+)", re.IGNORECASE)
+MOST_SIDE_PX = 100_000
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """``4000x3000`` (width, height) or ``12MP`` (4:3) → (height, width) in pixels."""
+    height = width = 0
+    if sides := SIDES.fullmatch(text.strip()):
+        width, height = int(sides[1]), int(sides[2])
+    elif amount := MEGAPIXELS.fullmatch(text.strip()):
+        height = round((float(amount[1]) * 1e6 * 3 / 4) ** 0.5)
+        width = round(height * 4 / 3)
+    if not (0 < height <= MOST_SIDE_PX and 0 < width <= MOST_SIDE_PX):
+        raise UsageError(
+            f"--size {text!r} is not the size of a picture.",
+            hint="Give width and height, such as 4000x3000, or megapixels, such as 12MP.",
+        )
+    return height, width
+
+
+UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+         "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}  # fmt: skip
+AMOUNT = re.compile(r"(\d+(?:\.\d+)?) ?([kmgt]?i?b)", re.IGNORECASE)
+
+
+def parse_memory(text: str | None) -> int | None:
+    """``2GB``, ``1.5 GiB``, ``800MB`` → bytes; ``None`` stays."""
+    if text is None:
+        return None
+    amount = AMOUNT.fullmatch(text.strip())
+    size_bytes = int(float(amount[1]) * UNITS.get(amount[2].upper(), 0)) if amount else 0
+    if not size_bytes:
+        raise UsageError(
+            f"--max-memory {text!r} is not an amount of memory.",
+            hint="Give a number and a unit, such as 2GB (10⁹ bytes) or 1.5GiB (2³⁰).",
+        )
+    return size_bytes

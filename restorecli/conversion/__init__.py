@@ -1,0 +1,1 @@
+"""A Restormer on this machine becomes a GLMHA-Restormer."""

@@ -1,0 +1,1 @@
+"""A network on a device, and one picture at a time through it."""

@@ -1,0 +1,76 @@
+"""Which device, which precision, and how much memory there is."""
+
+from __future__ import annotations
+
+import sys
+
+import psutil
+import torch
+
+from restorecli.errors import DeviceError, UsageError
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps`` → a device that is there."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda:0")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    kind, _, index = name.partition(":")
+    if kind not in {"cpu", "cuda", "mps"} or (index and not (kind == "cuda" and index.isdigit())):
+        raise UsageError(
+            f"--device {name!r} is unknown.", hint="Use auto, cpu, cuda, cuda:N or mps."
+        )
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError("There is no MPS device here.", hint="Use --device auto or cpu.")
+    if kind == "cuda":
+        count = torch.cuda.device_count()
+        if int(index or 0) >= count:
+            raise DeviceError(
+                f"There is no CUDA device {index or 0} here: PyTorch {torch.__version__} "
+                f"finds {count}.",
+                hint="Use --device auto or cpu; `restore doctor` shows what is there.",
+            )
+        return torch.device("cuda", int(index or 0))
+    return torch.device(kind)
+
+
+def choose_precision(name: str) -> torch.dtype:
+    """``auto``, ``fp32``, ``bf16`` or ``fp16`` → the dtype of the convolutions.
+
+    ``auto`` is float32 everywhere: statistics and orders are discontinuous, and a lower precision
+    is used only when asked for.
+    """
+    if name == "auto":
+        return torch.float32
+    if name not in PRECISIONS:
+        raise UsageError(f"--precision {name!r} is unknown.", hint="Use auto, fp32, bf16 or fp16.")
+    return PRECISIONS[name]
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that can be had now on ``device``, in bytes."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
+
+
+def held_bytes(device: torch.device) -> int:
+    """Memory in use now: on ``device`` if it is CUDA, else by this process."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    return int(psutil.Process().memory_info().rss)
+
+
+def peak_bytes(device: torch.device) -> int:
+    """Most memory that this process has held so far: of ``device`` if it is CUDA, else its own."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

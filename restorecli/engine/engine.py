@@ -1,0 +1,289 @@
+"""A network on a device, and one picture at a time through it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import DTypeLike
+from torch import Tensor
+
+from restorecli.engine.devices import choose_device, choose_precision, free_bytes, held_bytes
+from restorecli.engine.plan import MEMORY_SHARE, Plan, make_plan, smaller_plan
+from restorecli.engine.tiling import tile_slices, tiled_rows
+from restorecli.errors import DeviceError, InputError, RestoreError, WeightsError
+from restorecli.images import Photo
+from restorecli.images.photo import WHITE, Pixels
+from restorecli.images.tensors import to_pixels, to_tensor
+from restorecli.limits import AUTO
+from restorecli.machine.allocator import give_back_freed_memory, keep_freed_memory
+from restorecli.networks.strips import restored_rows
+from restorecli.weights import PublishedSetting, WeightEntry, registry
+from restorecli.weights.checkpoint import LoadedModel, load_model
+
+CONSTANT_RANGE = 0.5 / 255  # of [0, 1]: less than this is one value of 8 bits
+PICTURE_RANGE = 16 / 255  # more than this is no empty frame that a network may smooth away
+ImageProgress = Callable[[float], None]  # share of one image that was just done
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """A network on a device, ready to restore any number of images."""
+
+    model: LoadedModel
+    device: torch.device
+    precision: torch.dtype
+    tile: int | None  # pixels, ``None`` whole image, or options.AUTO
+    overlap_px: int
+    max_bytes: int | None = None  # that the process, or a CUDA device, may hold in all
+    published: PublishedSetting | None = None  # that the other fields follow
+
+    @property
+    def precision_name(self) -> str:
+        """As in ``--precision``."""
+        names = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
+        return names[self.precision]
+
+    def restore(
+        self,
+        pixels: Pixels,
+        on_progress: ImageProgress = lambda share: None,
+        *,
+        dtype: DTypeLike | None = None,
+        plan: Plan | None = None,
+    ) -> tuple[Pixels, Plan]:
+        """Restore RGB (H, W, 3) or gray (H, W) → the same shape, and the plan that was used.
+
+        Values are uint8, uint16 or float32, and stay so unless ``dtype`` says otherwise; the
+        network sees float32. Without ``plan`` it is that of now. Out of memory lowers the strips,
+        then halves an automatic tile until it fits; an explicit one is never changed. Raises
+        ``DeviceError`` when nothing fits, ``RestoreError`` when the output is not finite, or has
+        become one colour.
+        """
+        if self.model.channels == 1 and pixels.ndim == 3:
+            raise InputError(
+                f"{self.model.id} restores gray pictures, this one is RGB.",
+                hint="Choose another --model.",
+            )
+        kind = np.dtype(dtype or pixels.dtype)
+        plan = plan or self.plan((pixels.shape[0], pixels.shape[1]), kind)
+        try:
+            return self._within_memory(pixels, kind, plan, self.precision, on_progress)
+        except SpoiledError:
+            if self.precision == torch.float32:
+                raise
+        return self._within_memory(pixels, kind, plan, torch.float32, on_progress)
+
+    def plan(self, size: tuple[int, int], dtype: DTypeLike) -> Plan:
+        """How a picture of ``size`` (height, width) would be restored to ``dtype`` now.
+
+        Raises ``DeviceError`` when it does not fit into ``max_bytes``.
+        """
+        give_back_freed_memory()
+        return make_plan(
+            self.model.network,
+            size,
+            available_bytes=free_bytes(self.device),
+            held_bytes=held_bytes(self.device),
+            max_bytes=self.max_bytes,
+            bytes_per_value=self.precision.itemsize,
+            bytes_per_result=np.dtype(dtype).itemsize,
+            tile=self.tile,
+            overlap_px=self.overlap_px,
+        )
+
+    def room_bytes(self, plan: Plan) -> int:
+        """Memory of the computer that other work may take while ``plan`` is carried out."""
+        if self.device.type == "cuda":
+            return int(MEMORY_SHARE * free_bytes(torch.device("cpu")))
+        return plan.spare_bytes
+
+    def _within_memory(
+        self,
+        pixels: Pixels,
+        dtype: np.dtype[Any],
+        plan: Plan,
+        precision: torch.dtype,
+        on_progress: ImageProgress,
+    ) -> tuple[Pixels, Plan]:
+        """Run ``plan``, or a smaller one when memory runs out."""
+        height, width = pixels.shape[:2]
+        while True:
+            try:
+                return self._run(pixels, dtype, plan, precision, on_progress), plan
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                smaller = smaller_plan(
+                    self.model.network,
+                    (height, width),
+                    plan,
+                    may_tile=self.tile == AUTO,
+                    bytes_per_value=precision.itemsize,
+                    bytes_per_result=dtype.itemsize,
+                )
+                if smaller is None:
+                    where = f"a tile of {plan.tile_px} px" if plan.tile_px else "the whole image"
+                    raise DeviceError(
+                        f"Out of memory on {self.device} with {where} ({width}×{height} pixels).",
+                        hint="Give a smaller --tile, such as 256, or --tile auto.",
+                    ) from error
+                plan = smaller
+
+    def _run(
+        self,
+        pixels: Pixels,
+        dtype: np.dtype[Any],
+        plan: Plan,
+        precision: torch.dtype,
+        on_progress: ImageProgress,
+    ) -> Pixels:
+        """Only a few rows at a time are float32: they are read from ``pixels`` and rounded back."""
+        gray = pixels.ndim == 2
+        restored = np.empty(pixels.shape, dtype)
+        low, high = 1.0, 0.0
+        for start, rows in self._rows(pixels, plan, precision, on_progress):
+            if not bool(torch.isfinite(rows).all()):
+                raise self._spoiled("values that are not finite")
+            least, most = rows.clamp(0, 1).aminmax()
+            low, high = min(low, float(least)), max(high, float(most))
+            restored[start : start + rows.shape[1]] = to_pixels(rows[None], gray=gray, dtype=dtype)
+        before = (float(pixels.max()) - float(pixels.min())) / WHITE[pixels.dtype]
+        if high - low < CONSTANT_RANGE and before > PICTURE_RANGE:
+            raise self._spoiled("one constant colour of the whole picture")
+        return restored
+
+    def _spoiled(self, what: str) -> SpoiledError:
+        return SpoiledError(
+            f"{self.model.id} made {what}, so nothing was written.",
+            hint="Choose another --model, and report the picture.",
+        )
+
+    def _rows(
+        self,
+        pixels: Pixels,
+        plan: Plan,
+        precision: torch.dtype,
+        on_progress: ImageProgress,
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Restored rows from the top: the first one's number, and float (C, r, W)."""
+
+        def strips(part: Pixels, progress: ImageProgress) -> Iterator[tuple[int, Tensor]]:
+            return restored_rows(
+                self.model.network,
+                lambda top, bottom: to_tensor(part[top:bottom], self.model.channels)[0],
+                (part.shape[0], part.shape[1]),
+                strip_rows=plan.strip_rows,
+                keep_bytes=plan.keep_bytes,
+                dtype=precision,
+                on_progress=progress,
+            )
+
+        if plan.tile_px is None:
+            return strips(pixels, on_progress)
+        size = (pixels.shape[0], pixels.shape[1])
+        sides = [tile_slices(length, plan.tile_px, plan.overlap_px) for length in size]
+        tiles = len(sides[0]) * len(sides[1])
+
+        def tile(rows: slice, columns: slice) -> Tensor:
+            give_back_freed_memory()  # the last tile's holes do not fit this one's features
+            parts = strips(pixels[rows, columns], lambda share: on_progress(share / tiles))
+            return torch.cat([part.cpu() for _, part in parts], 1)  # (C, h, w)
+
+        return tiled_rows(
+            tile,
+            size,
+            tile_px=plan.tile_px,
+            overlap_px=plan.overlap_px,
+            ramp_px=0 if self.published else None,  # the authors average
+        )
+
+
+class SpoiledError(RestoreError):
+    """A network gave what cannot be a picture."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """CUDA and MPS have a class for it, the CPU allocator only a sentence."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return "can't allocate memory" in str(error) or "out of memory" in str(error)
+
+
+def prepare(
+    task: str,
+    *,
+    model_id: str | None,
+    weights: Path | None,
+    device: str,
+    precision: str,
+    tile: int | None,
+    overlap_px: int,
+    max_bytes: int | None = None,
+    published: PublishedSetting | None = None,
+    threads: int | None = None,
+) -> Engine:
+    """Find the network of ``task``, load it, and put it on the device.
+
+    With ``published``, tile, overlap and precision are those of that setting. ``threads`` is how
+    many of them compute; ``None`` leaves it to PyTorch.
+
+    Raises ``WeightsError``, ``DeviceError`` or ``UsageError``; nothing has been written then.
+    """
+    if published:
+        tile, overlap_px, precision = published.tile_px, published.overlap_px, "fp32"
+    keep_freed_memory()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    entry = _entry(task, model_id, weights)
+    chosen_device = choose_device(device)
+    dtype = choose_precision(precision)
+    model = load_model(entry, weights)
+    if model.channels not in {1, 3}:
+        raise WeightsError(
+            f"{model.id} needs {model.channels // 3} views of one scene, "
+            "which the command line cannot give it.",
+            hint="Choose another --model.",
+        )
+    network = model.network.to(chosen_device)
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.allow_tf32 = False
+    return Engine(
+        model=replace(model, network=network),
+        device=chosen_device,
+        precision=dtype,
+        tile=tile,
+        overlap_px=overlap_px,
+        max_bytes=max_bytes,
+        published=published,
+    )
+
+
+def _entry(task: str, model_id: str | None, weights: Path | None) -> WeightEntry | None:
+    """The named checkpoint if it is for ``task``; else the default, or the user's file alone."""
+    if model_id is None:
+        return None if weights else registry().default(task)
+    entry = registry()[model_id]
+    if task not in entry.tasks:
+        raise WeightsError(
+            f"{model_id} is for {', '.join(entry.tasks)}, not for {task}.",
+            hint="`restore models list` shows which model does what.",
+        )
+    return entry
+
+
+def restore_photo(
+    engine: Engine,
+    photo: Photo,
+    on_progress: ImageProgress = lambda share: None,
+    *,
+    dtype: DTypeLike | None = None,
+    plan: Plan | None = None,
+) -> tuple[Photo, Plan]:
+    """Restore the pixels of ``photo``; alpha and metadata are carried."""
+    pixels, plan = engine.restore(photo.filled(), on_progress, dtype=dtype, plan=plan)
+    return photo.with_pixels(pixels), plan

@@ -1,0 +1,217 @@
+"""How an image is restored in the memory there is: whole, with lower strips, or in tiles."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from itertools import product
+
+from restorecli.errors import DeviceError
+from restorecli.limits import AUTO, MULTIPLE_PX, SMALLEST_TILE_PX
+from restorecli.networks import Network
+from restorecli.networks.strips import KEEP_BYTES, resident_bytes
+
+MEMORY_SHARE = 0.6  # of what is free now: other programs and the encoder need some too
+KEPT_SHARE = 0.87  # of --max-memory: the formula may be 15 % too low
+LARGEST_TILE_PX = 4096
+# 32 rows of 1024 pixels: higher ones gain little in benchmarks/results/0.1.0/strips--*--cpu.txt
+STRIP_PIXELS = 32_768
+MOST_STRIP_ROWS = 128
+LEAST_STRIP_ROWS = 8
+IMAGE_BYTES = 4  # of one value of a restored tile, float32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How one image is restored: by strips, whole or in tiles (``tile_px``)."""
+
+    tile_px: int | None
+    overlap_px: int  # of tiles, if there are any
+    strip_rows: int
+    keep_bytes: int  # of what attention needs twice
+    held_bytes: int  # by the process, or on the device, before the image is restored
+    needed_bytes: int  # by the image beside that
+    spare_bytes: int = 0  # of the limit; 0 unless more memory would change nothing
+
+    @property
+    def exact(self) -> bool:
+        """The whole image: strips give the same pixels, tiles would change them."""
+        return self.tile_px is None
+
+    @property
+    def predicted_bytes(self) -> int:
+        """Peak of the process, or of the device if that is CUDA."""
+        return self.held_bytes + self.needed_bytes
+
+
+def make_plan(
+    network: Network,
+    size: tuple[int, int],
+    *,
+    available_bytes: int,
+    held_bytes: int,
+    max_bytes: int | None,
+    bytes_per_value: int,
+    bytes_per_result: int,
+    tile: int | None,
+    overlap_px: int,
+) -> Plan:
+    """Whole image if it fits, with lower strips if it must; else the largest tiles that do.
+
+    Without ``max_bytes`` the limit is a share of the memory that can be had, and the smallest
+    tiles are tried even where they should not fit.
+
+    Args:
+        network: What the memory formula depends on.
+        size: (height, width) of the image in pixels.
+        available_bytes: Memory that can be had now.
+        held_bytes: Memory that is held now.
+        max_bytes: What ``--max-memory`` allows in all, or ``None``.
+        bytes_per_value: Of the features: 4 for float32, 2 for half precision.
+        bytes_per_result: Of one value of the restored picture: 1 for 8 bits, 2 for 16, 4 for float.
+        tile: Side in pixels, ``None`` for the whole image, or ``AUTO``.
+        overlap_px: What neighbouring tiles share.
+
+    Raises:
+        DeviceError: Nothing that ``tile`` allows fits into ``max_bytes``.
+    """
+
+    def plan(tile_px: int | None, strip_rows: int, keep_bytes: int) -> Plan:
+        return Plan(
+            tile_px=tile_px,
+            overlap_px=overlap_px,
+            strip_rows=strip_rows,
+            keep_bytes=keep_bytes,
+            held_bytes=held_bytes,
+            needed_bytes=needed_bytes(
+                network,
+                size,
+                tile_px,
+                strip_rows=strip_rows,
+                keep_bytes=keep_bytes,
+                bytes_per_value=bytes_per_value,
+                bytes_per_result=bytes_per_result,
+            ),
+        )
+
+    if tile is not None and tile >= max(size):
+        tile = None
+    sides = [None, *range(LARGEST_TILE_PX, 0, -SMALLEST_TILE_PX)] if tile == AUTO else [tile]
+    budget = MEMORY_SHARE * available_bytes
+    if max_bytes is not None:
+        budget = KEPT_SHARE * (max_bytes - held_bytes)
+    plans = []  # made until one fits
+    for side in sides:
+        if side is not None and side >= max(size) and side != SMALLEST_TILE_PX:
+            continue
+        for rows, keep_bytes in product(
+            strip_heights(min(side or size[1], size[1])), (KEEP_BYTES, 0)
+        ):
+            plans.append(candidate := plan(side, rows, keep_bytes))
+            if candidate.needed_bytes <= budget:
+                if len(plans) > 1:
+                    return candidate
+                return replace(candidate, spare_bytes=int(budget - candidate.needed_bytes))
+    if max_bytes is None:
+        return plans[-1] if tile == AUTO else plans[0]
+    least = plans[-1]
+    what = f"a tile of {least.tile_px} px" if least.tile_px else "the whole image"
+    raise DeviceError(
+        f"{size[1]}×{size[0]} pixels do not fit into --max-memory {max_bytes / 1e6:.0f} MB: "
+        f"{held_bytes / 1e6:.0f} MB are in use, and {what} needs "
+        f"{least.needed_bytes / 1e6:.0f} MB more.",
+        hint=f"Give --max-memory {_round_up(held_bytes + least.needed_bytes / KEPT_SHARE)} or more"
+        + ("." if tile == AUTO else ", or --tile auto."),
+    )
+
+
+def _round_up(size_bytes: float) -> str:
+    return f"{math.ceil(size_bytes / 1e7) * 10}MB"
+
+
+def needed_bytes(
+    network: Network,
+    size: tuple[int, int],
+    tile_px: int | None,
+    *,
+    strip_rows: int,
+    keep_bytes: int,
+    bytes_per_value: int,
+    bytes_per_result: int,
+) -> int:
+    """Peak bytes beside the decoded picture: features, the restored picture, tiles and their blend.
+
+    Args:
+        network: What the memory formula depends on.
+        size: (height, width) of the image in pixels.
+        tile_px: Side of a tile, or ``None`` for the whole image.
+        strip_rows: Rows of a strip.
+        keep_bytes: Most that attention may keep of what it needs twice.
+        bytes_per_value: Of the features: 4 for float32, 2 for half precision.
+        bytes_per_result: Of one value of the restored picture.
+    """
+    channels = network.output.out_channels
+    height, width = size if tile_px is None else (min(tile_px, side) for side in size)
+    needed = bytes_per_result * channels * size[0] * size[1] + resident_bytes(
+        network,
+        height,
+        width,
+        strip_rows=strip_rows,
+        bytes_per_value=bytes_per_value,
+        keep_bytes=keep_bytes,
+    )
+    if tile_px is not None:
+        band = (channels + 1) * height * size[1]  # sums and weights; twice, when it is handed on
+        needed += IMAGE_BYTES * (channels * height * width + 2 * band)
+    return needed
+
+
+def strip_heights(width: int) -> list[int]:
+    """Heights to try for a picture of ``width`` pixels: the fastest, then lower ones."""
+    heights = [strip_height(width)]
+    while heights[-1] > LEAST_STRIP_ROWS:
+        heights.append(heights[-1] // 2 // LEAST_STRIP_ROWS * LEAST_STRIP_ROWS)
+    return heights
+
+
+def strip_height(width: int) -> int:
+    """Rows of a strip for a picture of ``width`` pixels: fewer where rows are long.
+
+    A multiple of 8, because sums are taken over blocks of 8 rows: the height changes no pixel.
+    """
+    rows = STRIP_PIXELS // width // LEAST_STRIP_ROWS * LEAST_STRIP_ROWS
+    return max(LEAST_STRIP_ROWS, min(MOST_STRIP_ROWS, rows))
+
+
+def smaller_plan(
+    network: Network,
+    size: tuple[int, int],
+    plan: Plan,
+    *,
+    may_tile: bool,
+    bytes_per_value: int,
+    bytes_per_result: int,
+) -> Plan | None:
+    """The plan to try when memory ran out under ``plan``; ``None`` when nothing is left to try.
+
+    First the lowest strips with nothing kept, which change no pixel; then, if ``may_tile``, half
+    the tile. The other arguments are those of ``needed_bytes``.
+    """
+    smaller = replace(plan, strip_rows=LEAST_STRIP_ROWS, keep_bytes=0, spare_bytes=0)
+    if (plan.strip_rows, plan.keep_bytes) == (LEAST_STRIP_ROWS, 0):
+        tile_px = (plan.tile_px or max(size)) // 2 // MULTIPLE_PX * MULTIPLE_PX
+        if not may_tile or tile_px < SMALLEST_TILE_PX:
+            return None
+        smaller = replace(smaller, tile_px=tile_px)
+    return replace(
+        smaller,
+        needed_bytes=needed_bytes(
+            network,
+            size,
+            smaller.tile_px,
+            strip_rows=smaller.strip_rows,
+            keep_bytes=0,
+            bytes_per_value=bytes_per_value,
+            bytes_per_result=bytes_per_result,
+        ),
+    )

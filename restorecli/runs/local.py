@@ -1,0 +1,241 @@
+"""A run over many pictures: each is restored here, while its neighbours are read and written."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import zip_longest
+from pathlib import Path
+
+from numpy.typing import DTypeLike
+
+from restorecli.engine.devices import peak_bytes
+from restorecli.engine.engine import Engine, restore_photo
+from restorecli.engine.plan import Plan
+from restorecli.errors import DeviceError, RestoreError
+from restorecli.images import FileOptions, Photo
+from restorecli.report import Report, Row
+from restorecli.runs.manifest import Ledger
+from restorecli.runs.overlap import Beside
+from restorecli.runs.picture import finished_meanwhile, read, write
+from restorecli.runs.run import (
+    Listener,
+    clear_away,
+    failed,
+    report_of,
+    settings_of,
+    settled,
+    skipped,
+)
+from restorecli.runs.selection import Item, Selection
+from restorecli.scoring.score import InPass
+
+FILES_AS_THEY_ARE = FileOptions()
+# The most that each takes for a pixel: decoding float32 TIFF, encoding AVIF (the file is in it, the
+# pixels are not), and SSIM of three channels with its two pictures. Measured with 4 megapixels.
+READING_BYTES, WRITING_BYTES, SCORING_BYTES = 28, 46, 190
+
+
+def run(
+    engine: Engine,
+    task: str,
+    selection: Selection,
+    *,
+    listener: Listener,
+    scoring: InPass | None = None,
+    files: FileOptions = FILES_AS_THEY_ARE,
+    ledger: Ledger | None = None,
+) -> Report:
+    """Restore everything; one bad image never stops the rest, Ctrl-C ends the run cleanly."""
+    started = time.perf_counter()
+    batch = Batch(engine=engine, listener=listener, scoring=scoring, files=files, ledger=ledger)
+    interrupted = False
+    listener.start(len(selection.items))
+    try:
+        clear_away(selection)
+        batch.run(selection.items)
+    except KeyboardInterrupt:
+        interrupted = True
+    settings = settings_of(
+        task,
+        model_id=engine.model.id,
+        model_sha256=engine.model.sha256,
+        device=str(engine.device),
+        precision=engine.precision_name,
+        scoring=scoring,
+        published=engine.published,
+    )
+    return report_of(
+        batch.rows,
+        task,
+        selection,
+        settings=settings,
+        elapsed_s=time.perf_counter() - started,
+        interrupted=interrupted,
+    )
+
+
+def restore_item(
+    engine: Engine,
+    item: Item,
+    *,
+    listener: Listener,
+    scoring: InPass | None,
+    files: FileOptions,
+    ledger: Ledger | None,
+) -> Row:
+    """Restore one picture alone, from file to file; its row tells how."""
+    batch = Batch(engine=engine, listener=listener, scoring=scoring, files=files, ledger=ledger)
+    batch.run([item])
+    return batch.rows[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """An input that was read."""
+
+    data: bytes  # of the file
+    photo: Photo
+    dtype: DTypeLike  # of the result's values
+    elapsed_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restored:
+    """A result that has not been written yet."""
+
+    source: bytes  # content of the input
+    photo: Photo
+    plan: Plan
+    elapsed_s: float  # for reading and restoring
+
+
+@dataclass(slots=True, kw_only=True)
+class Batch:
+    """What is done to each input of a run, and what came of it.
+
+    Pictures are restored in this thread, one after the other. Beside that the next one is read
+    and the last one written, as far as the memory that its plan leaves allows; the plan, and so
+    every pixel, is what it would be without them.
+    """
+
+    engine: Engine
+    listener: Listener
+    scoring: InPass | None
+    files: FileOptions
+    ledger: Ledger | None
+    rows: list[Row] = field(default_factory=list)  # in the order of the inputs
+    beside: Beside[Opened] = field(default_factory=Beside)
+    bytes_behind: int = 0  # that writing the last picture may take beside this one
+
+    def run(self, items: Sequence[Item]) -> None:
+        """Restore ``items``; raises ``KeyboardInterrupt`` when the rows are complete so far."""
+        with self.beside:
+            for item, following in zip_longest(items, items[1:]):
+                self.listener.begin()
+                self._hand_over(item, self._restore(item, following), last=following is None)
+
+    def _restore(self, item: Item, following: Item | None) -> Restored | Row:
+        """Restore one input; the row of one that needs no work or failed."""
+        if (row := settled(item)) is not None:
+            return row
+        started = time.perf_counter()
+        ahead = self.beside.taken()
+        try:
+            if finished_meanwhile(item, self.ledger):
+                return skipped(item)
+            opened = ahead or self._read(item, self.files.max_pixels)
+            started = time.perf_counter() - opened.elapsed_s
+            plan = self._plan(opened, following)
+            photo, plan = restore_photo(
+                self.engine, opened.photo, self.listener.advance, dtype=opened.dtype, plan=plan
+            )
+        except RestoreError as error:
+            return failed(item, error, time.perf_counter() - started)
+        elapsed_s = time.perf_counter() - started
+        return Restored(source=opened.data, photo=photo, plan=plan, elapsed_s=elapsed_s)
+
+    def _read(self, item: Item, max_pixels: int) -> Opened:
+        started = time.perf_counter()
+        data, photo, dtype = read(item, replace(self.files, max_pixels=max_pixels))
+        elapsed_s = time.perf_counter() - started
+        return Opened(data=data, photo=photo, dtype=dtype, elapsed_s=elapsed_s)
+
+    def _plan(self, opened: Opened, following: Item | None) -> Plan:
+        """The plan for a picture; begins to read the next one if memory allows."""
+        size = opened.photo.size
+        try:
+            plan = self.engine.plan(size, opened.dtype)
+            room_bytes = self.engine.room_bytes(plan) - self.bytes_behind
+        except DeviceError:  # perhaps only because of what is being written
+            room_bytes = -1
+        if room_bytes < 0:
+            self.beside.written()
+            return self.engine.plan(size, opened.dtype)
+        beside_bytes = self.bytes_behind
+        max_pixels = min(room_bytes // READING_BYTES, self.files.max_pixels)
+        if max_pixels and following and not following.error and not following.finished:
+            self.beside.read(partial(self._read, following, max_pixels))
+            beside_bytes += READING_BYTES * min(max_pixels, size[0] * size[1])  # if it is alike
+        return replace(plan, held_bytes=plan.held_bytes + beside_bytes)
+
+    def _hand_over(self, item: Item, result: Restored | Row, *, last: bool) -> None:
+        """Let ``result`` be written: beside the next picture if memory allows, else now."""
+        self.bytes_behind = 0
+        if isinstance(result, Restored) and not last:
+            height, width = result.photo.size
+            per_pixel = WRITING_BYTES + (SCORING_BYTES if self.scoring else 0)
+            needed_bytes = per_pixel * height * width
+            if needed_bytes <= self.engine.room_bytes(result.plan):
+                self.beside.write(partial(self._finish, item, result))
+                self.bytes_behind = needed_bytes
+                return
+        self.beside.written()
+        self._finish(item, result)
+
+    def _finish(self, item: Item, result: Restored | Row) -> None:
+        """Write what is to be written, and tell."""
+        row = result if isinstance(result, Row) else self._written(item, result)
+        self.rows.append(row)
+        self.listener.finish(row)
+
+    def _written(self, item: Item, result: Restored) -> Row:
+        name, photo, plan = str(item.source), result.photo, result.plan
+        started = time.perf_counter() - result.elapsed_s
+        try:
+            lost = write(item, photo, self.files, self.ledger, source=result.source)
+        except RestoreError as error:
+            return failed(item, error, time.perf_counter() - started)
+        row = Row(
+            name=name,
+            input=name,
+            output=str(item.target),
+            height_px=photo.size[0],
+            width_px=photo.size[1],
+            exact=plan.exact,
+            tile_px=plan.tile_px,
+            strip_rows=plan.strip_rows,
+            elapsed_s=time.perf_counter() - started,
+            predicted_memory_bytes=plan.predicted_bytes,
+            peak_memory_bytes=peak_bytes(self.engine.device),
+            notes=photo.notes + lost,
+        )
+        return _scored(row, item.source, item.target, self.scoring) if self.scoring else row
+
+
+def _scored(row: Row, source: Path, target: Path, scoring: InPass) -> Row:
+    """``row`` with its scores; a picture that cannot be scored stays restored, with a note."""
+    reference = scoring.references.get(source)
+    if reference is None:
+        return row
+    try:
+        return replace(
+            row,
+            reference=str(reference),
+            scores_before=scoring.scores(source, source),
+            scores_after=scoring.scores(source, target),
+        )
+    except RestoreError as error:
+        return replace(row, notes=(*row.notes, f"not scored: {error}"))

@@ -1,0 +1,1 @@
+"""How good results are: pairs, protocols, scores, gates, and pictures side by side."""
