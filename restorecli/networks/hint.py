@@ -26,9 +26,9 @@ from restorecli.networks.blocks import (
     PatchEmbed,
     Upsample,
     channel_scores,
-    pad_to_multiple,
     statistics_dtype,
 )
+from restorecli.networks.ends import Ends, PictureNetwork
 
 HEAD_EIGHTHS = (1, 2, 2, 3)  # widths of the four heads, in eighths of the channels
 MOMENTUM = 0.9  # weight of the old cache
@@ -249,11 +249,10 @@ def averaging_matrix(length: int, size: int, dtype: torch.dtype) -> Tensor:
         → (size, length), on the CPU; not to be changed.
     """
     with torch.inference_mode(False):  # also good for training, whoever asks first
-        matrix = torch.zeros(size, length, dtype=dtype)
-        for i in range(size):
-            start, stop = i * length // size, -(-(i + 1) * length // size)
-            matrix[i, start:stop] = 1 / (stop - start)
-        return matrix
+        row, column = torch.arange(size).unsqueeze(1), torch.arange(length)
+        start, stop = row * length // size, ((row + 1) * length + size - 1) // size
+        inside = (start <= column) & (column < stop)  # (size, length)
+        return inside.to(dtype) / (stop - start).to(dtype)
 
 
 class EncoderBlock(nn.Module):
@@ -294,11 +293,12 @@ class AttentionBlock(nn.Module):
         return x + self.ffn(self.norm2(x)), cache
 
 
-class HINT(nn.Module):
+class HINT(PictureNetwork):
     """The restoration transformer of HINT; every image of a batch is independent.
 
     Args carry the published names. As published, ``heads`` changes nothing (there are always four,
-    of 1, 2, 2 and 3 eighths) and the latent stage has ``num_blocks[1]`` blocks.
+    of 1, 2, 2 and 3 eighths) and the latent stage has ``num_blocks[1]`` blocks. ``packing``,
+    ``head`` and ``front`` with its means are those of `Ends`; by default they are as published.
 
     Shape:
         x: (B, inp_channels, H, W), nominally [0, 1], any H and W from 1
@@ -318,17 +318,26 @@ class HINT(nn.Module):
         bias: bool = False,
         LayerNorm_type: str = "WithBias",
         dual_pixel_task: bool = False,
+        packing: int = 1,
+        head: str = "residual",
+        front: str = "none",
+        front_mean: float = 0.45,
+        front_mean_lit: float = 0.28,
     ) -> None:
-        super().__init__()
         if len(num_blocks) != 4:
             raise ValueError("num_blocks needs four values, one for each level")
         if dual_pixel_task:
             raise ValueError("HINT was never published for dual-pixel images")
-        if inp_channels != out_channels:
-            raise ValueError(
-                "the output is added to the input, so inp_channels must equal out_channels, "
-                f"got {inp_channels} and {out_channels}"
-            )
+        ends = Ends(
+            inp_channels=inp_channels,
+            out_channels=out_channels,
+            packing=packing,
+            head=head,
+            front=front,
+            front_mean=front_mean,
+            front_mean_lit=front_mean_lit,
+        )
+        super().__init__(ends)
         expansion, norm = ffn_expansion_factor, LayerNorm_type
 
         def encoder(channels: int, count: int) -> nn.Sequential:
@@ -341,7 +350,7 @@ class HINT(nn.Module):
                 AttentionBlock(channels, expansion, norm, bias=bias) for _ in range(count)
             )
 
-        self.patch_embed = PatchEmbed(inp_channels, dim, bias=False)
+        self.patch_embed = PatchEmbed(ends.first_channels, dim, bias=False)
         self.encoder_level1 = encoder(dim, num_blocks[0])
         self.down1_2 = Downsample(dim)
         self.encoder_level2 = encoder(dim * 2, num_blocks[1])
@@ -358,11 +367,7 @@ class HINT(nn.Module):
         self.up2_1 = Upsample(dim * 2)
         self.decoder_level1 = attentive(dim * 2, num_blocks[0])
         self.refinement = attentive(dim * 2, num_refinement_blocks)
-        self.output = nn.Conv2d(dim * 2, out_channels, 3, padding=1, bias=bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Restore ``x`` (B, inp_channels, H, W) → (B, out_channels, H, W), with a fresh cache."""
-        return self.forward_with_cache(x, None)[0]
+        self.output = nn.Conv2d(dim * 2, ends.last_channels, 3, padding=1, bias=bias)
 
     def forward_with_cache(self, x: Tensor, cache: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Restore ``x`` starting from ``cache``, and return the cache it ends with.
@@ -371,21 +376,34 @@ class HINT(nn.Module):
             x: (B, inp_channels, H, W), nominally [0, 1]; cache: (B, m, m) or ``None``
             → (B, out_channels, H, W), not clamped; cache: (B, 2·dim, 2·dim).
         """
-        height, width = x.shape[-2:]
-        x = pad_to_multiple(x)  # (B, inp_channels, H', W')
-        level1 = self.encoder_level1(self.patch_embed(x))  # (B, D, H', W')
-        level2 = self.encoder_level2(self.down1_2(level1))  # (B, 2D, H'/2, W'/2)
-        level3 = self.encoder_level3(self.down2_3(level2))  # (B, 4D, H'/4, W'/4)
-        y, cache = _through(self.latent, self.down3_4(level3), cache)  # (B, 8D, H'/8, W'/8)
+        picture = self.ends.picture(x, None)
+        values, cache = self.values_with_cache(self.ends.packed(picture), cache)
+        return self.ends.result(values, picture)[..., : x.shape[-2], : x.shape[-1]], cache
+
+    def head_values(self, packed: Tensor) -> Tensor:
+        """What ``output`` gives, with a fresh cache: (B, F, h, w) → (B, L, h, w)."""
+        return self.values_with_cache(packed, None)[0]
+
+    def values_with_cache(self, x: Tensor, cache: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """What ``output`` gives, and the cache it ends with.
+
+        Shape:
+            x: (B, F, h, w), F the channels that ``patch_embed`` takes, h and w multiples of 8;
+            cache: (B, m, m) or ``None`` → (B, L, h, w), L those that ``output`` gives; cache:
+            (B, 2·dim, 2·dim).
+        """
+        level1 = self.encoder_level1(self.patch_embed(x))  # (B, D, h, w)
+        level2 = self.encoder_level2(self.down1_2(level1))  # (B, 2D, h/2, w/2)
+        level3 = self.encoder_level3(self.down2_3(level2))  # (B, 4D, h/4, w/4)
+        y, cache = _through(self.latent, self.down3_4(level3), cache)  # (B, 8D, h/8, w/8)
         y = self.reduce_chan_level3(torch.cat([self.up4_3(y), level3], 1))
-        y, cache = _through(self.decoder_level3, y, cache)  # (B, 4D, H'/4, W'/4)
+        y, cache = _through(self.decoder_level3, y, cache)  # (B, 4D, h/4, w/4)
         y = self.reduce_chan_level2(torch.cat([self.up3_2(y), level2], 1))
-        y, cache = _through(self.decoder_level2, y, cache)  # (B, 2D, H'/2, W'/2)
-        y = torch.cat([self.up2_1(y), level1], 1)  # (B, 2D, H', W')
+        y, cache = _through(self.decoder_level2, y, cache)  # (B, 2D, h/2, w/2)
+        y = torch.cat([self.up2_1(y), level1], 1)  # (B, 2D, h, w)
         y, cache = _through(self.decoder_level1, y, cache)
         y, cache = _through(self.refinement, y, cache)
-        y = self.output(y) + x
-        return y[..., :height, :width], cache
+        return self.output(y), cache
 
 
 def _through(

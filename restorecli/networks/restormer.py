@@ -19,9 +19,9 @@ from restorecli.networks.blocks import (
     PatchEmbed,
     Upsample,
     channel_scores,
-    pad_to_multiple,
     statistics_dtype,
 )
+from restorecli.networks.ends import Ends, PictureNetwork
 
 
 class ChannelAttention(nn.Module):
@@ -108,11 +108,12 @@ class TransformerBlock(nn.Module):
         return x + self.ffn(self.norm2(x))
 
 
-class Restormer(nn.Module):
+class Restormer(PictureNetwork):
     """The four-level restoration transformer; every image of a batch is independent.
 
     Args carry the published names. ``dual_pixel_task`` (with ``inp_channels=6``) adds a 1×1 skip
-    convolution on the first features and leaves out the image residual.
+    convolution on the first features and leaves out the image residual. ``packing``, ``head`` and
+    ``front`` with its means are those of `Ends`; by default they are as published.
 
     Shape:
         x: (B, inp_channels, H, W), nominally [0, 1], any H and W from 1
@@ -143,15 +144,25 @@ class Restormer(nn.Module):
         bias: bool = False,
         LayerNorm_type: str = "WithBias",
         dual_pixel_task: bool = False,
+        packing: int = 1,
+        head: str = "residual",
+        front: str = "none",
+        front_mean: float = 0.45,
+        front_mean_lit: float = 0.28,
     ) -> None:
-        super().__init__()
         if len(num_blocks) != 4 or len(heads) != 4:
             raise ValueError("num_blocks and heads need four values, one for each level")
-        if not dual_pixel_task and inp_channels != out_channels:
-            raise ValueError(
-                "the output is added to the input, so inp_channels must equal out_channels, "
-                f"got {inp_channels} and {out_channels}"
-            )
+        ends = Ends(
+            inp_channels=inp_channels,
+            out_channels=out_channels,
+            packing=packing,
+            head=head,
+            front=front,
+            front_mean=front_mean,
+            front_mean_lit=front_mean_lit,
+            adds_picture=not dual_pixel_task,
+        )
+        super().__init__(ends)
         self.dual_pixel_task = dual_pixel_task
 
         def stage(name: str, level: int, channels: int, count: int) -> nn.Sequential:
@@ -168,7 +179,7 @@ class Restormer(nn.Module):
                 )
             )
 
-        self.patch_embed = PatchEmbed(inp_channels, dim, bias=False)
+        self.patch_embed = PatchEmbed(ends.first_channels, dim, bias=False)
         self.encoder_level1 = stage("encoder_level1", 0, dim, num_blocks[0])
         self.down1_2 = Downsample(dim)
         self.encoder_level2 = stage("encoder_level2", 1, dim * 2, num_blocks[1])
@@ -187,26 +198,27 @@ class Restormer(nn.Module):
         self.refinement = stage("refinement", 0, dim * 2, num_refinement_blocks)
         if dual_pixel_task:
             self.skip_conv = nn.Conv2d(dim, dim * 2, 1, bias=bias)
-        self.output = nn.Conv2d(dim * 2, out_channels, 3, padding=1, bias=bias)
+        self.output = nn.Conv2d(dim * 2, ends.last_channels, 3, padding=1, bias=bias)
 
     def _attention(self, stage: str, channels: int, heads: int, *, bias: bool) -> nn.Module:
         """Attention of one block of ``stage``: (B, C, H, W) → (B, C, H, W)."""
         return ChannelAttention(channels, heads, bias=bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Restore ``x`` (B, inp_channels, H, W) → (B, out_channels, H, W)."""
-        height, width = x.shape[-2:]
-        x = pad_to_multiple(x)  # (B, inp_channels, H', W')
-        first = self.patch_embed(x)  # (B, D, H', W')
+    def head_values(self, packed: Tensor) -> Tensor:
+        """What ``output`` gives for what ``patch_embed`` takes.
+
+        Shape:
+            packed: (B, F, h, w), h and w multiples of 8 → (B, L, h, w).
+        """
+        first = self.patch_embed(packed)  # (B, D, h, w)
         level1 = self.encoder_level1(first)
-        level2 = self.encoder_level2(self.down1_2(level1))  # (B, 2D, H'/2, W'/2)
-        level3 = self.encoder_level3(self.down2_3(level2))  # (B, 4D, H'/4, W'/4)
-        y = self.latent(self.down3_4(level3))  # (B, 8D, H'/8, W'/8)
+        level2 = self.encoder_level2(self.down1_2(level1))  # (B, 2D, h/2, w/2)
+        level3 = self.encoder_level3(self.down2_3(level2))  # (B, 4D, h/4, w/4)
+        y = self.latent(self.down3_4(level3))  # (B, 8D, h/8, w/8)
         y = self.reduce_chan_level3(torch.cat([self.up4_3(y), level3], 1))
-        y = self.decoder_level3(y)  # (B, 4D, H'/4, W'/4)
+        y = self.decoder_level3(y)  # (B, 4D, h/4, w/4)
         y = self.reduce_chan_level2(torch.cat([self.up3_2(y), level2], 1))
-        y = self.decoder_level2(y)  # (B, 2D, H'/2, W'/2)
-        y = self.decoder_level1(torch.cat([self.up2_1(y), level1], 1))  # (B, 2D, H', W')
+        y = self.decoder_level2(y)  # (B, 2D, h/2, w/2)
+        y = self.decoder_level1(torch.cat([self.up2_1(y), level1], 1))  # (B, 2D, h, w)
         y = self.refinement(y)
-        y = self.output(y + self.skip_conv(first)) if self.dual_pixel_task else self.output(y) + x
-        return y[..., :height, :width]  # (B, out_channels, H, W)
+        return self.output(y + self.skip_conv(first)) if self.dual_pixel_task else self.output(y)
