@@ -10,10 +10,8 @@ before each run.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import multiprocessing
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,8 +19,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from benchmarks.authors import authors_class, without_memory
 from benchmarks.common import (
     DTYPES,
     add_network_options,
@@ -42,7 +41,6 @@ ALLOCATORS = {
     "default": "glibc as it is, for all",
     "own": "each one's default: kept for this project, glibc as it is for the authors' code",
 }
-AUTHORS = {"restormer": ("restormer_arch.py", "Restormer"), "hint": ("HINT_arch.py", "HINT")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,32 +178,6 @@ def evaluation(
     need = resident_bytes(network, *plane, strip_rows=rows, bytes_per_value=dtype.itemsize)
     need += 2 * 3 * 4 * plane[0] * plane[1]  # the image and the result
     return lambda x: restore_by_strips(network, x, strip_rows=rows, dtype=dtype), need
-
-
-def without_memory(network: nn.Module) -> Callable[[Tensor], Tensor]:
-    """The network as a function of its input alone."""
-
-    @torch.no_grad()
-    def evaluate(x: Tensor) -> Tensor:
-        if hasattr(network, "qv_cache"):
-            network.qv_cache = None
-        return network(x)
-
-    return evaluate
-
-
-def authors_class(checkout: Path, network: str) -> type[nn.Module]:
-    """The network's class in their repository."""
-    if network not in AUTHORS:
-        sys.exit(f"there is no authors' code for {network}; --authors goes with {list(AUTHORS)}")
-    file, name = AUTHORS[network]
-    path = checkout / "basicsr" / "models" / "archs" / file
-    spec = importlib.util.spec_from_file_location("authors", path)
-    if spec is None or spec.loader is None or not path.is_file():
-        sys.exit(f"no {name} in {checkout}: expected {path}")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return getattr(module, name)
 
 
 if __name__ == "__main__":

@@ -237,22 +237,24 @@ def resized_by_averaging(matrix: Tensor, size: int) -> Tensor:
     """
     if matrix.shape[-1] == size:
         return matrix
-    average = averaging_matrix(matrix.shape[-1], size, matrix.dtype).to(matrix.device)
+    average = averaging_matrix(matrix.shape[-1], size, matrix.dtype, matrix.device)
     return average @ matrix @ average.mT
 
 
 @cache
-def averaging_matrix(length: int, size: int, dtype: torch.dtype) -> Tensor:
+def averaging_matrix(length: int, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Row i averages the entries ⌊i·length/size⌋ … ⌈(i+1)·length/size⌉ of a vector.
 
+    Kept on its device: a copy for every block would make the processor wait for a GPU.
+
     Shape:
-        → (size, length), on the CPU; not to be changed.
+        → (size, length), on ``device``; not to be changed.
     """
     with torch.inference_mode(False):  # also good for training, whoever asks first
         row, column = torch.arange(size).unsqueeze(1), torch.arange(length)
         start, stop = row * length // size, ((row + 1) * length + size - 1) // size
         inside = (start <= column) & (column < stop)  # (size, length)
-        return inside.to(dtype) / (stop - start).to(dtype)
+        return (inside.to(dtype) / (stop - start).to(dtype)).to(device)
 
 
 class EncoderBlock(nn.Module):
