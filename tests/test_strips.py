@@ -95,6 +95,37 @@ def test_both_forms_of_pointwise_convolutions_give_the_same(monkeypatch, name):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("strip_rows", [5, 8, 24])
+def test_blocks_summed_at_once_as_on_a_gpu_give_the_same(monkeypatch, name, strip_rows):
+    monkeypatch.setattr(rows, "ONE_BLOCK_AT_A_TIME", frozenset())
+    network = lively(NETWORKS[name]()).double()
+    assert_same(network, image_for(network, 24, 16), strip_rows)
+
+
+class Waits(TorchDispatchMode):
+    """Refuse what makes the processor wait for a GPU in the middle of a picture."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.overloadpacket.__name__ in {"_local_scalar_dense", "nonzero", "masked_select"}:
+            raise RuntimeError(f"{func} waits for the device")
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_processor_need_not_wait_for_a_gpu(name, dtype):
+    network = lively(NETWORKS[name]())
+    x = image_for(network, 16, 24).float()
+    with Waits():
+        restore_by_strips(network, x, strip_rows=8, dtype=dtype)
+
+
+def test_the_check_for_waiting_sees_a_value_that_is_asked_for():
+    with Waits(), pytest.raises(RuntimeError, match="waits"):
+        float(torch.ones(3).sum())
+
+
+@pytest.mark.parametrize("name", NETWORKS)
 def test_what_is_kept_is_what_would_be_made_again(name):
     network = lively(NETWORKS[name]())
     x = image_for(network, 24, 16).float()[0]
@@ -235,10 +266,19 @@ def test_bfloat16_hint_is_finite():
 def test_many_small_terms_are_not_lost_in_a_sum(monkeypatch, without_float64):
     monkeypatch.setattr(rows, "WITHOUT_FLOAT64", without_float64)
     total = rows.PixelSum()
-    total.add(torch.tensor([2.0**24]))
+    total.add(torch.tensor([[2.0**24]]))
     for _ in range(1000):
-        total.add(torch.tensor([0.25]))
+        total.add(torch.tensor([[0.25]]))
     assert total.total.item() == 2**24 + 250
+
+
+@pytest.mark.parametrize("without_float64", [frozenset(), frozenset({"cpu"})])
+def test_sums_of_several_blocks_add_up(monkeypatch, without_float64):
+    monkeypatch.setattr(rows, "WITHOUT_FLOAT64", without_float64)
+    total = rows.PixelSum()
+    total.add(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
+    total.add(torch.tensor([[10.0, 20.0]]))
+    assert total.total.tolist() == [14, 26]
 
 
 @pytest.mark.parametrize(

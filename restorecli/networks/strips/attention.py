@@ -189,10 +189,10 @@ def head_scores(pairs: Iterable[Sequence[Tensor]], heads: int) -> Tensor:
     gram, q_squares, k_squares = PixelSum(), PixelSum(), PixelSum()
     for pair in pairs:
         for pixels in zip(*map(blocks_of_pixels, pair), strict=True):
-            q, k = (torch.unflatten(part, 1, (heads, -1)).transpose(0, 1) for part in pixels)
-            gram.add(q.mT @ k)  # (heads, c, c')
-            q_squares.add(q.square_().sum(1))  # (heads, c)
-            k_squares.add(k.square_().sum(1))  # (heads, c')
+            q, k = (torch.unflatten(part, 2, (heads, -1)).transpose(1, 2) for part in pixels)
+            gram.add(q.mT @ k)  # (b, heads, c, c')
+            q_squares.add(q.square_().sum(2))  # (b, heads, c)
+            k_squares.add(k.square_().sum(2))  # (b, heads, c')
     return channel_scores(gram.total, q_squares.total, k_squares.total)
 
 
@@ -230,11 +230,11 @@ def hierarchical_attention(
     query_key = features.twice(branch(0, 2 * channels))
     gram, sums, squares = PixelSum(), PixelSum(), PixelSum()
     for strip in features.strips:
-        for qk in blocks_of_pixels(query_key(strip)):  # (n, 2C)
+        for qk in blocks_of_pixels(query_key(strip)):  # (b, n, 2C)
             q, k = qk.chunk(2, -1)
-            gram.add(q.mT @ qk)  # (C, 2C)
-            sums.add(q.sum(0))
-            squares.add(k.square().sum(0))
+            gram.add(q.mT @ qk)  # (b, C, 2C)
+            sums.add(q.sum(1))
+            squares.add(k.square().sum(1))
     q_gram, qk_gram = gram.total.unsqueeze(0).chunk(2, -1)  # each (1, C, C)
     q_squares, k_squares = q_gram.diagonal(dim1=-2, dim2=-1), squares.total.unsqueeze(0)  # (1, C)
     order = channel_order(q_gram, sums.total.unsqueeze(0), height * width)  # (1, C)

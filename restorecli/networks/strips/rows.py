@@ -23,6 +23,7 @@ WITHOUT_FLOAT64 = frozenset({"mps"})  # devices
 VECTOR = 16  # float32 values of the widest vectors of processors
 CPUINFO, AMD = Path("/proc/cpuinfo"), "AuthenticAMD"
 SUM_ROWS = 8  # rows of one sum in the precision of the features' statistics
+ONE_BLOCK_AT_A_TIME = frozenset({"cpu"})  # devices that sum faster so: a block stays in the cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,13 +281,19 @@ def add_in_place(
 def blocks_of_pixels(rows: Tensor) -> list[Tensor]:
     """Rows of a strip, a few at a time, as matrices in the precision of sums over pixels.
 
-    Strip heights that divide by ``SUM_ROWS`` thus add the same blocks, and give the same sums.
+    Strip heights that divide by ``SUM_ROWS`` thus add the same blocks, and give the same sums. A
+    processor takes one block at a time, from its cache; a GPU all at once.
 
     Shape:
-        rows: (r, W, C) → of each block (n·W, C), float32 or float64.
+        rows: (r, W, C) → of each group of blocks (b, n·W, C), float32 or float64.
     """
     dtype = statistics_dtype(rows)
-    return [block.flatten(0, 1).to(dtype) for block in torch.split(rows, SUM_ROWS)]
+    if rows.device.type in ONE_BLOCK_AT_A_TIME:
+        return [block.flatten(0, 1).to(dtype)[None] for block in torch.split(rows, SUM_ROWS)]
+    whole = rows.shape[0] // SUM_ROWS * SUM_ROWS
+    first, rest = rows[:whole], rows[whole:]
+    groups = [first.unflatten(0, (-1, SUM_ROWS)).flatten(1, 2)] if whole else []
+    return [group.to(dtype) for group in (*groups, rest.flatten(0, 1)[None]) if group.numel()]
 
 
 class PixelSum:
@@ -301,10 +308,13 @@ class PixelSum:
         self._excess: Tensor | None = None  # what rounding has added to the total so far
 
     def add(self, term: Tensor) -> None:
-        """Add the sum over one block: (...), the same shape each time."""
+        """Add the sums over some blocks: (b, ...), the same shape each time but for b."""
         if term.device.type not in WITHOUT_FLOAT64:
-            self._total = term.double() if self._total is None else self._total.add_(term)
-        elif self._total is None or self._excess is None:
+            term = term[0].double() if len(term) == 1 else term.double().sum(0)
+            self._total = term if self._total is None else self._total.add_(term)
+            return
+        term = term[0] if len(term) == 1 else term.sum(0)
+        if self._total is None or self._excess is None:
             self._total, self._excess = term, torch.zeros_like(term)
         else:
             term = term - self._excess

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -177,14 +177,22 @@ class PaddedImage:
     def rows(self, top: int, bottom: int) -> Tensor:
         """Rows ``top`` … ``bottom`` of the padded image: (C, r, W')."""
         height, width = self.size
-        index = reflected(torch.arange(top, bottom), height)
-        first = int(index.min())
-        rows = self.read(first, int(index.max()) + 1)
-        if bottom > height:
-            rows = rows[:, index - first]
+        if bottom <= height:
+            rows = self.read(top, bottom).to(self.device)
+        else:
+            index = reflected(torch.arange(top, bottom), height)
+            first = int(index.min())
+            rows = self.read(first, int(index.max()) + 1).to(self.device)
+            rows = rows[:, (index - first).to(self.device)]
         if self.width > width:
-            rows = rows[:, :, reflected(torch.arange(self.width), width)]
-        return rows.to(self.device)
+            rows = rows[:, :, mirrored(width, self.width, self.device)]
+        return rows
+
+
+@lru_cache(maxsize=1)
+def mirrored(width: int, padded: int, device: torch.device) -> Tensor:
+    """Columns that padding shows: (padded,) int64, on ``device``, whose strips all ask for it."""
+    return reflected(torch.arange(padded), width).to(device)
 
 
 WIDE_WORK = 4  # of a pass over the decoder's first level, in passes over any other level
