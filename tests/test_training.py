@@ -14,9 +14,8 @@ from safetensors.torch import load_file
 from restorecli.degradations.rain import MAP_PX, Rain, streak_map
 from restorecli.degradations.snow import Snow
 from restorecli.networks.loss import loss_of
-from restorecli.scoring.metrics import protocols
 from tests.conftest import TINY
-from training import ablation, evaluate, export, tasks
+from training import ablation, export, tasks
 from training import train as trainer
 from training.data import Batches, load_pairs, load_photographs, random_crop
 
@@ -227,35 +226,6 @@ def test_export_refuses_weights_that_float16_spoils(tmp_path, photographs, tiny_
     monkeypatch.setattr(sys, "argv", [*arguments, "--float32"])
     export.main()
     assert torch.equal(load_file(file)[key], training.average.state_dict()[key])
-
-
-def test_evaluation_prints_what_the_command_scores(tmp_path, picture, identity_weights, capfd):
-    for folder, seed in (("input", 0), ("target", 1)):
-        (tmp_path / "derain" / folder).mkdir(parents=True)
-        Image.fromarray(picture(32, 40, seed=seed)).save(tmp_path / "derain" / folder / "a.png")
-    chosen = evaluate.SETS[0]
-    found = evaluate.scores(chosen, tmp_path, ["--weights", str(identity_weights)])
-    line = evaluate.line(chosen, found)
-    before = protocols.find_protocol("rain")
-    assert "(+0.00)" in line
-    assert chosen.name in line
-    assert before.keys[0] in line
-
-
-def test_made_test_sets_are_the_same_every_time(tmp_path, photographs):
-    photographs.rename(tmp_path / "denoise_gauss")
-    (tmp_path / "denoise_gauss").rename(tmp_path / "target")
-    (tmp_path / "denoise_gauss").mkdir()
-    (tmp_path / "target").rename(tmp_path / "denoise_gauss" / "target")
-    chosen = next(s for s in evaluate.SETS if s.name == "CBSD68, σ 25")
-    made = []
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        inputs, targets = evaluate.prepare(chosen, tmp_path, tmp_path / name)
-        made.append([np.asarray(Image.open(p), np.float64) for p in sorted(inputs.iterdir())])
-        clean = [np.asarray(Image.open(p), np.float64) for p in sorted(targets.iterdir())]
-    assert all(np.array_equal(a, b) for a, b in zip(*made, strict=True))
-    assert 15 < np.std(made[0][0] - clean[0]) < 25.5
 
 
 @pytest.mark.parametrize("name", tasks.NETWORKS)

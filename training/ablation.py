@@ -23,9 +23,12 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from restorecli.machine.allocator import keep_freed_memory
+from restorecli.scoring.metrics import PROTOCOLS
 from training.data import Batches, load_photographs
-from training.evaluate import SETS, nothing, scores
+from training.judging import Figures, judge
+from training.runner import Network, restored
 from training.tasks import NETWORKS, TASKS
+from training.testsets import SETS, TestSet, pairs_of
 from training.train import Recipe, Training, phase_at, train
 
 TIMED_STEPS = 12  # the first two of which do not count
@@ -55,6 +58,15 @@ def multiply_adds(network: nn.Module) -> float:
     return counter.get_total_flops() / 2e9
 
 
+def scores(chosen: TestSet, data: Path, weights: Path) -> tuple[Figures, Figures]:
+    """Figures of a set before and after ``restore --weights``."""
+    pairs, protocol = pairs_of(chosen, data), PROTOCOLS[chosen.protocol]
+    inputs, targets = [p.degraded for p in pairs], [p.clean for p in pairs]
+    network = Network(label=weights.stem, options=("--weights", str(weights)))
+    results = restored(chosen.task, inputs, network, "fp32")
+    return judge(inputs, targets, protocol), judge(results, targets, protocol)
+
+
 def main() -> None:
     """Train, score, print a row for each network."""
     keep_freed_memory()
@@ -67,7 +79,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", help="names of test sets; default: all of the task")
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
     args = parser.parse_args()
-    sets = [s for s in SETS if s.task == args.task and s.degrade is not nothing]
+    sets = [s for s in SETS if s.task == args.task]
     sets = [s for s in sets if not args.sets or s.name in args.sets]
     batches = Batches(load_photographs(args.photos), TASKS[args.task], seed=0)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} thread(s), {args.minutes:g} min")
@@ -88,10 +100,10 @@ def main() -> None:
         weights.write_bytes(safetensors.torch.save(state))
         count = sum(p.numel() for p in training.average.parameters())
         cost = multiply_adds(training.average.eval())
-        results = [scores(s, args.data, ["--weights", str(weights)]) for s in sets]
+        results = [scores(s, args.data, weights) for s in sets]
         print(
             f"| {name} | {count:,} | {cost:.2f} | {steps} |",
-            *(f"{r.before[:, 0].mean():.2f} → {r.after[:, 0].mean():.2f} |" for r in results),
+            *(f"{a.psnr_db.mean():.2f} → {b.psnr_db.mean():.2f} |" for a, b in results),
             flush=True,
         )
 

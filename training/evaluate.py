@@ -1,172 +1,166 @@
 """Score the networks: ``python -m training.evaluate --data DIR [TASK …]``.
 
-Runs the ``restore`` command itself on whole pictures and prints, for each test set, what the
-input scored and what the result scores. ``DIR`` holds ``derain/input``, ``derain/target`` and so
-on; sets without real pairs are made from the clean pictures of ``denoise_gauss/target``.
+Runs the ``restore`` command itself on whole pictures saved as PNG and prints, for each test set,
+what the input scores, what the networks make of it, and what classic methods make of the same
+pictures. ``DIR`` holds ``derain/input``, ``derain/target`` and so on; sets without real pairs are
+made from the clean pictures of ``denoise_gauss/target``. ``--free`` names a folder of good
+photographs that have to come back as they are, ``--real`` one of photographs without a reference
+whose skies and walls have to stay clean.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
-import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
-from restorecli.degradations.blur import defocus_blur
-from restorecli.degradations.common import Image
-from restorecli.degradations.snow import cover, snow_map
-from training.data import load_photographs
-
-CLEAN = "denoise_gauss/target"  # CBSD68
-
-
-def white_noise(sigma: float) -> Callable[[Image, np.random.Generator], Image]:
-    """Noise of ``sigma`` of 255 levels, clipped, as a file holds it."""
-    return lambda clean, rng: clean + (sigma / 255 * rng.standard_normal(clean.shape)).astype("f4")
-
-
-def snowfall(clean: Image, rng: np.random.Generator) -> Image:
-    """Snow of the training's kind, drawn anew."""
-    return cover(clean, snow_map((clean.shape[0], clean.shape[1]), rng), rng)
-
-
-def nothing(clean: Image, rng: np.random.Generator) -> Image:
-    """A photograph that is not degraded."""
-    return clean
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TestSet:
-    """Pictures and how they are scored; made from clean ones where ``degrade`` is given."""
-
-    task: str
-    name: str
-    protocol: str
-    folder: str = CLEAN
-    degrade: Callable[[Image, np.random.Generator], Image] | None = None
-    model: str = ""  # the default of the task
-
-
-SETS = (
-    TestSet(task="derain", name="Rain12", protocol="rain", folder="derain"),
-    *(
-        TestSet(
-            task="denoise",
-            name=f"CBSD68, σ {s}",
-            protocol="denoise",
-            degrade=white_noise(s),
-            model="hint-denoise-compact",
-        )
-        for s in (15, 25, 50)
-    ),
-    TestSet(task="denoise", name="PolyU, 40 crops", protocol="denoise", folder="denoise"),
-    TestSet(task="dehaze", name="SOTS indoor, 10 pairs", protocol="sots", folder="dehaze"),
-    TestSet(task="lowlight", name="8 real pairs", protocol="lol", folder="lowlight"),
-    TestSet(task="deblur", name="5 pairs of motion", protocol="rgb", folder="motion_deblur"),
-    TestSet(task="desnow", name="CBSD68, synthetic snow", protocol="rgb", degrade=snowfall),
-    TestSet(task="defocus", name="CBSD68, synthetic defocus", protocol="rgb", degrade=defocus_blur),
-    TestSet(task="defocus", name="8 focus planes, Lytro", protocol="rgb", folder="defocus_pseudo"),
-    *(
-        TestSet(task=task, name="CBSD68, not degraded", protocol="rgb", degrade=nothing)
-        for task in ("derain", "desnow", "denoise", "deblur", "defocus")
-    ),
+from restorecli.scoring.metrics import PROTOCOLS
+from training.classic import methods_for
+from training.judging import judge
+from training.runner import Network, candidates, defaults, restored
+from training.stained import REAL_TASKS, real_rows
+from training.tables import Row, block, gain_of
+from training.testsets import (
+    HARMLESS,
+    SETS,
+    TURNED_SUFFIX,
+    Levels,
+    Pair,
+    TestSet,
+    digest,
+    pairs_of,
+    undegraded,
 )
 
-
-def prepare(chosen: TestSet, data: Path, scratch: Path) -> tuple[Path, Path]:
-    """Folders of inputs and references; made ones are PNG, from one generator seeded with 0."""
-    folder = data / chosen.folder
-    if chosen.degrade is None:
-        return folder / "input", folder / "target"
-    inputs, targets = scratch / "input", scratch / "target"
-    rng = np.random.default_rng(0)
-    for index, levels in enumerate(load_photographs(folder)):
-        clean = levels.astype(np.float32) / np.float32(255)
-        degraded = np.clip(chosen.degrade(clean, rng), 0, 1)
-        for place, image in ((inputs, degraded), (targets, clean)):
-            place.mkdir(exist_ok=True)
-            levels = np.round(image[..., ::-1] * 255).astype(np.uint8)
-            cv2.imwrite(str(place / f"{index:03}.png"), levels)
-    return inputs, targets
+CLEAN_NAME = "CBSD68, not degraded"
+FREE_NAME = "free photographs, not degraded"
+TURNED = "derain"  # has to work in any direction
+LEAST_GAIN_DB = 0.05  # below which there is nothing to take a share of
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scores:
-    """PSNR in dB and SSIM of each picture of a set: float64 (N, 2)."""
+def sets_for(tasks: Sequence[str], free: Path | None) -> list[TestSet]:
+    """The sets of ``tasks``, all of them if none is named."""
+    upright = [s for s in SETS if not tasks or s.task in tasks]
+    chosen = [t for s in upright for t in ([s, s.turned()] if s.task == TURNED else [s])]
+    for task in HARMLESS:
+        if not tasks or task in tasks:
+            chosen.append(undegraded(task, "denoise_gauss/target", CLEAN_NAME))
+            if free:
+                chosen.append(undegraded(task, str(free.absolute()), FREE_NAME))
+    return chosen
 
-    metric: str  # the protocol's name for its PSNR
-    before: NDArray[np.float64]
-    after: NDArray[np.float64]
-    colour_shift: float  # mean of restored minus input, in levels of 255
 
+def rows_of(
+    chosen: TestSet,
+    pairs: Sequence[Pair],
+    networks: Sequence[Network],
+    options: argparse.Namespace,
+) -> Iterator[Row]:
+    """The input, each network, and each classic method, scored on the same pictures."""
+    protocol = PROTOCOLS[chosen.protocol]
+    targets = [pair.clean for pair in pairs]
 
-def scores(chosen: TestSet, data: Path, options: list[str]) -> Scores:
-    """Run ``restore`` with ``options`` on a set and read its report."""
-    with tempfile.TemporaryDirectory() as folder:
-        scratch = Path(folder)
-        inputs, targets = prepare(chosen, data, scratch)
-        report, restored = scratch / "report.json", scratch / "restored"
-        command = [chosen.task, inputs, "-o", restored, "--ref", targets, "-q"]
-        command += ["--name", "{stem}.png"]  # as a JPEG a result would lose what its input lost
-        command += ["--protocol", chosen.protocol, "--report", report, *options]
-        if chosen.model and not {"--model", "--weights"} & set(options):
-            command += ["--model", chosen.model]
-        subprocess.run([sys.executable, "-m", "restorecli", *map(str, command)], check=True)
-        rows = json.loads(report.read_text(encoding="utf-8"))["rows"]
-        (psnr, ssim) = list(rows[0]["scores_after"])[:2]
-        before, after = (
-            np.array([[row[when][key] for key in (psnr, ssim)] for row in rows], np.float64)
-            for when in ("scores_before", "scores_after")
+    def row(method: str, kind: str, results: Sequence[Levels]) -> Row:
+        return Row(
+            chosen=chosen, method=method, kind=kind, figures=judge(results, targets, protocol)
         )
-        shift = float(np.mean(list(colour_shifts(inputs, restored))))
-        return Scores(metric=psnr, before=before, after=after, colour_shift=shift)
+
+    inputs = [pair.degraded for pair in pairs]
+    yield row("input", "input", inputs)
+    for network in networks:
+        results = restored(chosen.task, inputs, network, options.precision)
+        yield row(network.label, "network", results)
+    if options.networks_only:
+        return
+    for method in methods_for(chosen):
+        if method.is_installed:
+            yield row(method.name, "classic", [method(pair, options.cache) for pair in pairs])
+        else:
+            yield Row(chosen=chosen, method=method.name, kind="classic", figures=None)
 
 
-def line(chosen: TestSet, found: Scores) -> str:
-    """One line of the table."""
-    text = f"{chosen.task:9}{chosen.name:28}{found.metric:9}"
-    if chosen.degrade is nothing:
-        values = np.minimum(found.after[:, 0], 99)
-        return (
-            f"{text} mean {values.mean():6.2f} dB, lowest {values.min():6.2f}, "
-            f"{int((values < 38).sum())} of {len(values)} below 38; "
-            f"colour shift {found.colour_shift:+.2f} of 255"
-        )
-    (p0, s0), (p1, s1) = found.before.mean(axis=0), found.after.mean(axis=0)
-    return f"{text} {p0:6.2f} → {p1:6.2f} dB ({p1 - p0:+.2f})   SSIM {s0:.4f} → {s1:.4f}"
+def arguments() -> argparse.ArgumentParser:
+    """What the command takes."""
+    parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
+    add = parser.add_argument
+    add("tasks", nargs="*", metavar="TASK", help="default: all")
+    add("--data", type=Path, required=True, help="folder of the test sets")
+    add("--free", type=Path, help="folder of good photographs: they must not change")
+    add("--real", type=Path, help="folder of real photographs: smooth regions must stay clean")
+    add("--limit", type=int, metavar="N", help="at most N pictures of each set, evenly spread")
+    add("--model", action="append", default=[], metavar="ID", help="besides the default")
+    add("--weights", action="append", default=[], metavar="[TASK=]FILE", help="likewise")
+    add("--network", action="append", default=[], metavar="TASK=NAME{OPTIONS}",
+        help='of a file that does not say: derain=hint{"dim": 32, "packing": 2}')  # fmt: skip
+    add("--networks-only", action="store_true", help="no classic methods, which take longer")
+    add("--precision", default="fp32", help="as for `restore --precision`")
+    add("--cache", type=Path, metavar="DIR", help="keep results of slow classic methods there")
+    add("--json", type=Path, metavar="FILE", help="also write every figure there")
+    return parser
 
 
-def colour_shifts(inputs: Path, restored: Path) -> Iterator[float]:
-    """Mean difference of each pair of pictures, in levels of 255."""
-    pairs = zip(load_photographs(inputs), load_photographs(restored), strict=True)
-    yield from (float(after.mean() - before.mean()) for before, after in pairs)
+class Evaluation:
+    """Figures as they come: printed, kept for the sets that follow, and written to a file."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.extra = candidates(options.model, options.weights, options.network)
+        self.gains: dict[tuple[str, str], float] = {}  # by set and method, in dB
+        self.data: list[dict[str, Any]] = []
+
+    def networks(self, chosen: TestSet | str) -> list[Network]:
+        """Those of the task by default, and those that were named."""
+        task = chosen if isinstance(chosen, str) else chosen.task
+        return [*defaults(chosen), *self.extra.get(task, [])]
+
+    def judge_set(self, chosen: TestSet) -> None:
+        """Print one set."""
+        pairs = pairs_of(chosen, self.options.data, self.options.limit)
+        rows = list(rows_of(chosen, pairs, self.networks(chosen), self.options))
+        print(block(rows, digest(pairs) if chosen.degrade else ""), flush=True)
+        for row in rows:
+            data = row.as_data()
+            if row.figures and row.kind != "input":
+                self.gains[chosen.name, row.method] = gain_of(rows, row.method)
+                data["gain_db"] = self.gains[chosen.name, row.method]
+            if chosen.quarter_turns and row.kind == "network":
+                upright = self.gains[chosen.name.removesuffix(TURNED_SUFFIX), row.method]
+                share = data["gain_db"] / upright if upright > LEAST_GAIN_DB else None
+                data["share_of_upright_gain"] = share
+                text = "no gain upright" if share is None else f"{share:.2f} of the gain upright"
+                print(f"  {row.method}: {text}", flush=True)
+            self.data.append(data)
+        self.write()
+
+    def judge_real(self, task: str) -> None:
+        """Print what one task does to photographs without a reference."""
+        rows = real_rows(task, self.options.real, self.networks(task), self.options)
+        print("\n".join(row.line for row in rows), flush=True)
+        self.data += [row.as_data() for row in rows]
+        self.write()
+
+    def write(self) -> None:
+        """All figures so far, so that an interruption loses none."""
+        if self.options.json:
+            text = json.dumps(self.data, indent=1, ensure_ascii=False)
+            self.options.json.write_text(f"{text}\n", encoding="utf-8")
 
 
 def main() -> None:
-    """Parse the command line and print the table."""
-    parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
-    parser.add_argument("tasks", nargs="*", metavar="TASK", help="default: all")
-    parser.add_argument("--data", type=Path, required=True, help="folder of the test sets")
-    parser.add_argument("--model", help="id, as for `restore --model`")
-    parser.add_argument("--weights", type=Path, help="file, as for `restore --weights`")
-    parser.add_argument("--precision", default="fp32")
-    args = parser.parse_args()
-    options = ["--precision", args.precision]
-    options += ["--model", args.model] if args.model else []
-    options += ["--weights", str(args.weights)] if args.weights else []
-    if unknown := set(args.tasks) - {s.task for s in SETS}:
+    """Parse the command line, and print and write the figures set after set."""
+    parser = arguments()
+    options = parser.parse_args()
+    if unknown := set(options.tasks) - {s.task for s in SETS}:
         parser.error(f"there is no test set for {', '.join(sorted(unknown))}")
-    for chosen in SETS:
-        if not args.tasks or chosen.task in args.tasks:
-            print(line(chosen, scores(chosen, args.data, options)), flush=True)
+    evaluation = Evaluation(options)
+    for chosen in sets_for(options.tasks, options.free):
+        evaluation.judge_set(chosen)
+    if options.real:
+        for task in REAL_TASKS:
+            if not options.tasks or task in options.tasks:
+                evaluation.judge_real(task)
 
 
 if __name__ == "__main__":

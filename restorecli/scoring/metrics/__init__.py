@@ -17,6 +17,7 @@ from restorecli.scoring.metrics.pixels import (
     ssim,
 )
 from restorecli.scoring.metrics.protocols import PROTOCOLS, Channel, Protocol, find_protocol
+from restorecli.scoring.metrics.smooth import Stains, stains
 
 __all__ = [
     "EXTRA_METRICS",
@@ -24,6 +25,7 @@ __all__ = [
     "Channel",
     "ExtraMetric",
     "Protocol",
+    "Stains",
     "delta_e2000",
     "extra_metric",
     "find_protocol",
@@ -32,4 +34,5 @@ __all__ = [
     "psnr",
     "score",
     "ssim",
+    "stains",
 ]
