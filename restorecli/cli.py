@@ -19,6 +19,7 @@ from restorecli.commands.metrics import metrics
 from restorecli.commands.restore import TASK_HELP, task_command
 from restorecli.errors import EXIT_INTERRUPTED, RestoreError
 from restorecli.machine.allocator import collect_rarely
+from restorecli.machine.cores import wait_asleep
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -57,6 +58,7 @@ def main() -> None:
     """Run the command; failures that a user can act on end with one sentence and their code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends a run as Ctrl-C does
     collect_rarely()
+    wait_asleep()
     atexit.register(gc.freeze)  # the last search for cycles, among all of torch, takes 0.3 s
     try:
         app(prog_name="restore")

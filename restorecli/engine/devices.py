@@ -8,6 +8,7 @@ import psutil
 import torch
 
 from restorecli.errors import DeviceError, UsageError
+from restorecli.machine.cgroups import memory_left_bytes, memory_limit_bytes
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -51,10 +52,17 @@ def choose_precision(name: str) -> torch.dtype:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory that can be had now on ``device``, in bytes."""
+    """Memory that can be had now on ``device``, in bytes; of a processor's, what its group may."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return int(psutil.virtual_memory().available)
+    return int(min(psutil.virtual_memory().available, memory_left_bytes()))
+
+
+def total_bytes(device: torch.device) -> int:
+    """Memory of ``device`` that its users share; of a processor's, what its group may hold."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[1])
+    return int(min(psutil.virtual_memory().total, memory_limit_bytes()))
 
 
 def held_bytes(device: torch.device) -> int:

@@ -21,6 +21,7 @@ from restorecli.images.photo import WHITE, Pixels
 from restorecli.images.tensors import to_pixels, to_tensor
 from restorecli.limits import AUTO
 from restorecli.machine.allocator import give_back_freed_memory, keep_freed_memory
+from restorecli.machine.cores import default_threads
 from restorecli.networks.strips import restored_rows
 from restorecli.weights import PublishedSetting, WeightEntry, registry
 from restorecli.weights.checkpoint import LoadedModel, load_model
@@ -230,15 +231,14 @@ def prepare(
     """Find the network of ``task``, load it, and put it on the device.
 
     With ``published``, tile, overlap and precision are those of that setting. ``threads`` is how
-    many of them compute; ``None`` leaves it to PyTorch.
+    many of them compute; ``None``: one for each core that this process may use.
 
     Raises ``WeightsError``, ``DeviceError`` or ``UsageError``; nothing has been written then.
     """
     if published:
         tile, overlap_px, precision = published.tile_px, published.overlap_px, "fp32"
     keep_freed_memory()
-    if threads is not None:
-        torch.set_num_threads(threads)
+    torch.set_num_threads(threads or default_threads(torch.get_num_threads()))
     entry = _entry(task, model_id, weights)
     chosen_device = choose_device(device)
     dtype = choose_precision(precision)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from restorecli.errors import DeviceError
 from restorecli.files.atomic import HOST
 from restorecli.images import FileOptions
-from restorecli.machine.cores import available_cores
+from restorecli.machine.cores import available_cores, wait_asleep
 from restorecli.machine.versions import versions
 from restorecli.report import Row
 from restorecli.runs.manifest import Ledger
@@ -65,6 +65,8 @@ class Worker:
         """Load the network; raises a ``RestoreError`` for all that cannot work on this node."""
         import ray
 
+        wait_asleep()  # before torch is loaded
+        from restorecli.engine.devices import total_bytes
         from restorecli.engine.engine import prepare
 
         context = ray.get_runtime_context()
@@ -80,7 +82,7 @@ class Worker:
             gpus if engine.device.type == "cuda" else setup.network["threads"] / available_cores()
         )
         if engine.max_bytes is None and share < 1:
-            engine = replace(engine, max_bytes=int(share * _total_bytes(engine.device)))
+            engine = replace(engine, max_bytes=int(share * total_bytes(engine.device)))
         self.setup, self.engine = setup, engine
         return Facts(
             node_id=context.get_node_id(),
@@ -140,16 +142,6 @@ def _install(setup: Setup) -> None:
         from restorecli.weights.download import download
 
         download(entry, offline=setup.offline)
-
-
-def _total_bytes(device: Any) -> int:
-    """Memory of ``device`` that its actors share."""
-    import psutil
-    import torch
-
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[1])
-    return int(psutil.virtual_memory().total)
 
 
 def _with_half_the_memory(engine: Engine) -> Engine:
