@@ -14,7 +14,7 @@ from restorecli.degradations.blur import convolve
 from restorecli.degradations.common import from_linear, to_linear
 from restorecli.scoring.metrics import PROTOCOLS, score
 from restorecli.scoring.metrics.smooth import Stains
-from training import classic, evaluate, runner, testsets
+from training import classic, evaluate, quality, runner, testsets
 from training.judging import judge
 from training.stained import RealRow
 from training.testsets import SETS, Pair, aperture_of, digest, made, pairs_of, spread
@@ -83,6 +83,16 @@ def test_a_turned_set_holds_the_same_pictures_turned(eval_folder):
     turned = pairs_of(SETS[0].turned(), eval_folder)
     np.testing.assert_array_equal(np.rot90(upright[0].degraded), turned[0].degraded)
     np.testing.assert_array_equal(np.rot90(upright[0].clean), turned[0].clean)
+
+
+def test_good_photographs_can_be_named(tmp_path, picture):
+    for seed, name in enumerate("abc"):
+        Image.fromarray(picture(16, 20, seed=seed)).save(tmp_path / f"{name}.png")
+    chosen = testsets.undegraded("derain", str(tmp_path), "free", ["c.png", "a.png", "z.png"])
+    found = [pair.clean for pair in pairs_of(chosen, tmp_path)]
+    np.testing.assert_array_equal(found, [picture(16, 20, seed=0), picture(16, 20, seed=2)])
+    with pytest.raises(SystemExit, match="None of the 1 pictures"):
+        pairs_of(testsets.undegraded("derain", str(tmp_path), "free", ["z.png"]), tmp_path)
 
 
 def test_a_limit_takes_pictures_from_everywhere():
@@ -241,3 +251,53 @@ def test_stains_are_called_stains():
         for found in (clean, stained)
     ]
     assert ["STAINED" in line for line in lines] == [False, True]
+
+
+ROWS = [
+    {
+        "set": "Rain12", "task": "derain", "method": method, "kind": kind, "pictures": 12,
+        "psnr_db": psnr_db, "ssim": 0.9, "delta_e": 1.5, "chroma_ratio": 0.97, "gain_db": gain,
+    }
+    for method, kind, psnr_db, gain in (
+        ("hint", "network", 34.5, 4.5), ("median", "classic", 26.0, -4.0)
+    )
+]  # fmt: skip
+REAL = {"set": "real", "task": "dehaze", "method": "hint", "kind": "network", "picture": "a.jpg"}
+
+
+def test_the_page_shows_the_best_in_bold_and_what_was_stained():
+    rows = [
+        *ROWS,
+        {"set": "Rain12", "task": "derain", "method": "CBM3D", "kind": "classic", "note": "absent"},
+        {**REAL, "mottle": 0.4, "tint": None, "clean": True},
+        {**REAL, "mottle": 2.5, "tint": 1.0, "clean": False},
+    ]
+    text = quality.page(rows, [], ["derain"])
+    assert "|  | `hint` | **34.50** | +4.50 | 0.9000 | 1.50 | 0.97 |" in text
+    assert "|  | median | 26.00 | -4.00 |" in text
+    assert "CBM3D |" not in text
+    assert "| dehaze | `hint` | 2.5 | 1.0 | 1 of 2 |" in text
+    assert "(pictures/sheet-derain.jpg)" in text
+
+
+def test_every_licensed_photograph_is_shown_with_its_credit(tmp_path, picture, monkeypatch):
+    real, output = tmp_path / "real", tmp_path / "pictures"
+    real.mkdir()
+    output.mkdir()
+    for name in ("fog.jpg", "night.jpg", "unknown.jpg"):
+        Image.fromarray(picture(30, 40)).save(real / name)
+    (real / "manifest.csv").write_text(
+        "file,source,path,licence,note\n"
+        "fog.jpg,somebody/backgrounds@1234,x,CC0-1.0,cloud/fog\n"
+        'night.jpg,nobody/art@99,y,"CC-BY-4.0 (A. Person)",dark street\n'
+        "unknown.jpg,nobody/art@99,z,,haze\n"
+    )
+    monkeypatch.setattr(quality, "restored", lambda task, pictures, *_: list(pictures))
+    shown = {s.file: s for s in quality.gallery(real, output)}
+    assert set(shown) == {p.name for p in output.iterdir()} == {"real-fog.jpg", "real-night.jpg"}
+    assert shown["real-fog.jpg"].task == "dehaze"
+    assert shown["real-night.jpg"].credit == "nobody/art, CC-BY-4.0 (A. Person)"
+    with Image.open(output / "real-fog.jpg") as sheet:
+        assert sheet.size == (3 * quality.CELL_PX, quality.CELL_PX * 3 // 4)
+    page = quality.page([], list(shown.values()), [])
+    assert all(s.credit in page for s in shown.values())

@@ -40,15 +40,17 @@ TURNED = "derain"  # has to work in any direction
 LEAST_GAIN_DB = 0.05  # below which there is nothing to take a share of
 
 
-def sets_for(tasks: Sequence[str], free: Path | None) -> list[TestSet]:
-    """The sets of ``tasks``, all of them if none is named."""
+def sets_for(
+    tasks: Sequence[str], free: Path | None = None, names: Sequence[str] = ()
+) -> list[TestSet]:
+    """The sets of ``tasks``, all of them if none is named; ``names`` are those of ``free``."""
     upright = [s for s in SETS if not tasks or s.task in tasks]
     chosen = [t for s in upright for t in ([s, s.turned()] if s.task == TURNED else [s])]
     for task in HARMLESS:
         if not tasks or task in tasks:
             chosen.append(undegraded(task, "denoise_gauss/target", CLEAN_NAME))
             if free:
-                chosen.append(undegraded(task, str(free.absolute()), FREE_NAME))
+                chosen.append(undegraded(task, str(free.absolute()), FREE_NAME, names))
     return chosen
 
 
@@ -88,6 +90,8 @@ def arguments() -> argparse.ArgumentParser:
     add("tasks", nargs="*", metavar="TASK", help="default: all")
     add("--data", type=Path, required=True, help="folder of the test sets")
     add("--free", type=Path, help="folder of good photographs: they must not change")
+    add("--names", type=Path, metavar="FILE", help="of --free only these, one a line, such as "
+        "training/held_out.txt: those that no network has seen")  # fmt: skip
     add("--real", type=Path, help="folder of real photographs: smooth regions must stay clean")
     add("--limit", type=int, metavar="N", help="at most N pictures of each set, evenly spread")
     add("--model", action="append", default=[], metavar="ID", help="besides the default")
@@ -155,7 +159,9 @@ def main() -> None:
     if unknown := set(options.tasks) - {s.task for s in SETS}:
         parser.error(f"there is no test set for {', '.join(sorted(unknown))}")
     evaluation = Evaluation(options)
-    for chosen in sets_for(options.tasks, options.free):
+    names = options.names.read_text(encoding="utf-8").split("\n") if options.names else []
+    free_names = [name.strip() for name in names if name.strip()]
+    for chosen in sets_for(options.tasks, options.free, free_names):
         evaluation.judge_set(chosen)
     if options.real:
         for task in REAL_TASKS:

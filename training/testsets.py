@@ -8,7 +8,7 @@ years: whoever changes what a set is made of gives it another name.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -74,6 +74,7 @@ class TestSet:
     sigma: float | None = None  # of the noise that ``degrade`` adds, in levels of 255
     model: str = ""  # id; the default of the task if empty
     quarter_turns: int = 0
+    names: frozenset[str] = frozenset()  # files of the folder that count; empty: all
 
     @property
     def is_clean(self) -> bool:
@@ -117,9 +118,16 @@ SETS = (
 HARMLESS = ("derain", "desnow", "denoise", "deblur", "defocus")  # must leave good photographs alone
 
 
-def undegraded(task: str, folder: str, name: str) -> TestSet:
-    """Photographs that ``task`` has nothing to do on."""
-    return TestSet(task=task, name=name, protocol="rgb", folder=folder, degrade=nothing)
+def undegraded(task: str, folder: str, name: str, names: Iterable[str] = ()) -> TestSet:
+    """Photographs that ``task`` has nothing to do on: all of a folder, or those of ``names``."""
+    return TestSet(
+        task=task,
+        name=name,
+        protocol="rgb",
+        folder=folder,
+        degrade=nothing,
+        names=frozenset(names),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,8 +151,22 @@ def pairs_of(chosen: TestSet, data: Path, limit: int | None = None) -> list[Pair
             raise SystemExit(f"The pictures of {folder}/input and {folder}/target must correspond.")
         pairs = [Pair(degraded=d, clean=c) for d, c in zip(degraded, clean, strict=True)]
     else:
-        pairs = made(chosen, load_photographs(folder))
+        pairs = made(chosen, chosen_photographs(folder, chosen.names))
     return [turned(pair, chosen.quarter_turns) for pair in spread(pairs, limit)]
+
+
+def chosen_photographs(folder: Path, names: frozenset[str]) -> list[Levels]:
+    """The pictures of ``folder``, or those of ``names`` in it, by name.
+
+    Raises ``SystemExit`` when none of them is there.
+    """
+    if not names:
+        return load_photographs(folder)
+    decoded = [cv2.imread(str(folder / name)) for name in sorted(names)]
+    found = [np.ascontiguousarray(p[..., ::-1], np.uint8) for p in decoded if p is not None]
+    if not found:
+        raise SystemExit(f"None of the {len(names)} pictures named lies in {folder}.")
+    return found
 
 
 def made(chosen: TestSet, photographs: Sequence[Levels]) -> list[Pair]:
