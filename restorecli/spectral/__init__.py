@@ -1,0 +1,1 @@
+"""Spectra: cubes in files, their colours, and the way from a picture to them."""
