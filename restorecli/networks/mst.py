@@ -9,6 +9,7 @@ B×C×H×W, H and W in pixels. Nothing is clamped.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -40,6 +41,12 @@ def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
 def halving(channels: int) -> nn.Conv2d:
     """4×4 convolution of stride 2: (B, C, H, W) → (B, 2C, H/2, W/2)."""
     return nn.Conv2d(channels, 2 * channels, 4, stride=2, padding=1, bias=False)
+
+
+def parts_of(layer: nn.Module) -> list[Any]:
+    """What one level of the U holds, in the order of the published names 0, 1, 2."""
+    assert isinstance(layer, nn.ModuleList)
+    return list(layer)
 
 
 class SpectralU(nn.Module):
@@ -80,9 +87,7 @@ class SpectralU(nn.Module):
 
         widths = [dim * 2**level for level in range(LEVELS)]
         self.encoder_layers = nn.ModuleList(
-            nn.ModuleList(
-                [blocks(level), *(halving(width) for _ in range(2 if masked else 1))]
-            )
+            nn.ModuleList([blocks(level), *(halving(width) for _ in range(2 if masked else 1))])
             for level, width in enumerate(widths)
         )
         self.bottleneck = blocks(LEVELS)
@@ -103,14 +108,14 @@ class SpectralU(nn.Module):
         skips: list[tuple[Tensor, Tensor | None]] = []
         x = features
         for layer in self.encoder_layers:
-            blocks, down, *mask_down = layer  # type: ignore[misc]
+            blocks, down, *mask_down = parts_of(layer)
             x = blocks(x, mask)
             skips.append((x, mask))
             x = down(x)  # (B, 2C, H/2, W/2)
             mask = None if mask is None else mask_down[0](mask)
         x = self.bottleneck(x, mask)
         for layer, (skip, skip_mask) in zip(self.decoder_layers, reversed(skips), strict=True):
-            up, fuse, blocks = layer  # type: ignore[misc]
+            up, fuse, blocks = parts_of(layer)
             x = blocks(fuse(torch.cat([up(x), skip], 1)), skip_mask)
         return x
 
@@ -174,9 +179,7 @@ class MSTPlusPlus(nn.Module):
             raise ValueError(f"n_feat must equal out_channels, got {n_feat} and {out_channels}")
         choice = AttentionChoice.of(attention, preset, ratio, kernel, position)
         self.conv_in = conv3x3(in_channels, n_feat)
-        self.body = nn.Sequential(
-            *(SpectralStage(n_feat, (1, 1, 1), choice) for _ in range(stage))
-        )
+        self.body = nn.Sequential(*(SpectralStage(n_feat, (1, 1, 1), choice) for _ in range(stage)))
         self.conv_out = conv3x3(n_feat, out_channels)
         for module in self.modules():
             if isinstance(module, nn.Linear):

@@ -119,10 +119,7 @@ class MaskGuide(nn.Module):
 def shifted_back(x: Tensor, width: int, shrink: int = 1) -> Tensor:
     """Channel i of ``x`` from column ⌊2i/shrink⌋ on: (B, C, H, W') → (B, C, H, W)."""
     return torch.stack(
-        [
-            x[:, i, :, start : start + width]
-            for i, start in enumerate(shifts(x.shape[1], shrink))
-        ],
+        [x[:, i, :, start : start + width] for i, start in enumerate(shifts(x.shape[1], shrink))],
         1,
     )
 
@@ -191,6 +188,7 @@ class GuidedLowRankSpectralAttention(nn.Module):
         self.position = choice.position
         per_head = channels // heads
         kept = max(1, round(per_head * (1 - choice.ratio)))
+        self.kept: Tensor
         rows = torch.arange(channels).unflatten(0, (heads, per_head))[:, :kept].flatten()
         self.register_buffer("kept", rows, persistent=False)  # (C',)
         self.rescale = nn.Parameter(torch.ones(heads, 1, 1))
@@ -202,8 +200,6 @@ class GuidedLowRankSpectralAttention(nn.Module):
         self.pos_emb = position_branch(heads * kept if self.position == "value" else channels)
         if guide is not None:
             self.mm = guide
-
-    kept: Tensor
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Mix the channels of ``x`` (B, C, H, W) → (B, C, H, W)."""
@@ -268,7 +264,7 @@ class SpectralBlocks(nn.Module):
 
     def pairs(self) -> list[tuple[nn.Module, SpectralFeedForward]]:
         """Attention and feed-forward of every block."""
-        return [(block[0], block[1]) for block in self.blocks]  # type: ignore[index]
+        return [tuple(block) for block in self.blocks]  # type: ignore[arg-type, misc]
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Refine ``x`` (B, C, H, W) → (B, C, H, W)."""

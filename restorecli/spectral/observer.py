@@ -41,7 +41,7 @@ _TABLE = np.array(
     680 0.04677 0.017 0 78.2842
     690 0.0227 0.00821 0 69.7213
     700 0.0113592 0.004102 0 71.6091
-    """.split(),
+    """.split(),  # noqa: SIM905 - a table is easier to compare with the standard
     dtype=np.float64,
 ).reshape(-1, 5)
 OBSERVER_NM: NDArray[np.float64] = _TABLE[:, 0]

@@ -88,7 +88,7 @@ def reflectance(roots: Tensor) -> Tensor:
 
 
 def cassi_bands(cube: Tensor) -> Tensor:
-    """Cubes at CASSI's wavelengths, between the bands on straight lines: (B, 31, …) → (B, 28, …)."""
+    """Cubes at CASSI's wavelengths, linearly between bands: (B, 31, …) → (B, 28, …)."""
     weights = np.stack(
         [np.interp(CASSI_NM, WAVELENGTHS_NM, band) for band in np.eye(BANDS)], 1
     )  # (28, 31)
