@@ -14,7 +14,7 @@ import psutil
 import torch
 from torch import nn
 
-from restorecli.networks import NETWORKS
+from restorecli.networks import PICTURE_NETWORKS
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 STATUS = Path("/proc/self/status")
@@ -65,7 +65,7 @@ def _answer(pipe: Connection, function: Callable[..., Any], arguments: tuple[Any
 
 def add_network_options(parser: argparse.ArgumentParser) -> None:
     """Which network, and how large; random parameters."""
-    parser.add_argument("--network", choices=NETWORKS, default="restormer")
+    parser.add_argument("--network", choices=PICTURE_NETWORKS, default="restormer")
     parser.add_argument("--dim", type=int, default=48)
     parser.add_argument("--num-blocks", type=int, nargs=4, default=[4, 6, 6, 8])
     parser.add_argument("--refinement", type=int, default=4)
@@ -85,7 +85,7 @@ def network_settings(options: argparse.Namespace) -> dict[str, Any]:
 def random_network(options: argparse.Namespace) -> nn.Module:
     """The network of the options, the same at every call."""
     torch.manual_seed(0)
-    network: nn.Module = NETWORKS[options.network](**network_settings(options))
+    network: nn.Module = PICTURE_NETWORKS[options.network](**network_settings(options))
     return network.eval()
 
 

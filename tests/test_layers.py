@@ -49,6 +49,7 @@ MAY_IMPORT = {
     "engine": {"errors", "images", "limits", "machine", "networks", "weights"},
     "images": {"errors", "files", "limits"},
     "weights": {"errors", "files", "limits", "networks"},
+    "spectral": set(),
     "networks": {"machine"},
     "degradations": set(),
     "degrading": set(),

@@ -59,10 +59,17 @@ def _where(entry: WeightEntry) -> str:
 
 def _scores(entry: WeightEntry) -> list[str]:
     """Measured scores first, then published ones, each with its protocol."""
-    return [
-        f"{s.dataset} {s.input_psnr_db:.2f} → {s.psnr_db:.2f} dB, {s.protocol}"
-        for s in entry.measured
-    ] + [f"{s.dataset} {s.psnr_db:.2f} dB as published, {s.protocol}" for s in entry.published]
+    return (
+        [
+            f"{s.dataset} {s.input_psnr_db:.2f} → {s.psnr_db:.2f} dB, {s.protocol}"
+            for s in entry.measured
+        ]
+        + [
+            f"{s.dataset} {s.psnr_db:.2f} dB{'' if s.command else ' as published'}, {s.protocol}"
+            for s in entry.spectra
+        ]
+        + [f"{s.dataset} {s.psnr_db:.2f} dB as published, {s.protocol}" for s in entry.published]
+    )
 
 
 @app.command("show")
@@ -117,14 +124,14 @@ def verify_models(
     from restorecli import console
     from restorecli.errors import WeightsError
     from restorecli.weights import registry
-    from restorecli.weights.checkpoint import load_model
+    from restorecli.weights.checkpoint import load_network
 
     known = registry()
     entries = [known[model] for model in models or known if models or _is_installed(known[model])]
     failures = []
     for entry in entries:
         try:
-            load_model(entry, None)
+            load_network(entry, None)
             console.show_line(f"{entry.id}: as it was installed")
         except WeightsError as error:
             failures.append(entry.id)
@@ -210,7 +217,7 @@ def import_model(
     file: Annotated[str, typer.Argument(help="A file, or hf://OWNER/NAME/FILE@REVISION.")],
     task: Annotated[str | None, typer.Option("--task", help="What it was trained for.")] = None,
     network: Annotated[
-        str | None, typer.Option("--network", help="restormer, hint or glmha_restormer.")
+        str | None, typer.Option("--network", help="Its name, such as restormer or hint.")
     ] = None,
     model: Annotated[str | None, typer.Option("--id", help="Name for it.")] = None,
     licence: Annotated[str | None, typer.Option("--licence", help="As its authors say.")] = None,
@@ -219,11 +226,12 @@ def import_model(
     """Check a checkpoint of your own and add it to your list, under a name for --model."""
     from restorecli import console
     from restorecli.errors import UsageError
-    from restorecli.weights import TASKS
+    from restorecli.weights import SPECTRAL_TASKS, TASKS
     from restorecli.weights.install import import_file
 
-    if task is not None and task not in TASKS:
-        raise UsageError(f"--task {task!r} is none of {', '.join(TASKS)}.")
+    tasks = (*TASKS, *SPECTRAL_TASKS)
+    if task is not None and task not in tasks:
+        raise UsageError(f"--task {task!r} is none of {', '.join(tasks)}.")
     how = {"task": task, "network": network, "entry_id": model, "licence": licence}
     if file.startswith("hf://"):
         from restorecli.weights.download import import_from_hub
@@ -233,7 +241,9 @@ def import_model(
     else:
         entry = import_file(Path(file), **how)
     console.show_line(f"{entry.id}: {_details(entry)}")
-    console.show_note(f"Use it: restore {entry.tasks[0]} PICTURE --model {entry.id}")
+    command = "spectral MEASUREMENT --mask MASK" if "cassi" in entry.tasks else None
+    command = command or f"{entry.tasks[0]} PICTURE"
+    console.show_note(f"Use it: restore {command} --model {entry.id}")
 
 
 @app.command("convert")

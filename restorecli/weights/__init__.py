@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from restorecli.weights.registry import (
+    SPECTRAL_TASKS,
     TASKS,
     PublishedSetting,
     Registry,
@@ -13,6 +14,7 @@ from restorecli.weights.registry import (
 )
 
 __all__ = [
+    "SPECTRAL_TASKS",
     "TASKS",
     "PublishedSetting",
     "Registry",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from restorecli.errors import WeightsError
-from restorecli.networks import Network
+from restorecli.networks import Network, SpectralNetwork
 from restorecli.weights.fitting import architecture_of, as_published, build, fill
 from restorecli.weights.reading import Checkpoint, read_checkpoint
 from restorecli.weights.registry import WeightEntry
@@ -23,6 +23,15 @@ class LoadedModel:
     channels: int  # that an image must have: 3, or 1 for gray networks
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedSpectralModel:
+    """A network for spectra in evaluation mode, and what it is."""
+
+    network: SpectralNetwork
+    id: str  # registry id, or the file's name
+    sha256: str  # of the file as published
+
+
 def load_model(entry: WeightEntry | None, weights: Path | None) -> LoadedModel:
     """Build the network of ``entry``, or the one that ``weights`` fits, and fill it.
 
@@ -32,9 +41,34 @@ def load_model(entry: WeightEntry | None, weights: Path | None) -> LoadedModel:
 
     Raises ``WeightsError`` when a file is missing, damaged, altered, unsafe or does not fit.
     """
+    network, name, sha256 = load_network(entry, weights)
+    if not isinstance(network, Network):
+        raise WeightsError(
+            f"{name} makes spectra of pictures; it does not restore them.",
+            hint="Use it with `restore spectral`.",
+        )
+    channels = network.get_parameter("patch_embed.proj.weight").shape[1]
+    return LoadedModel(network=network, id=name, sha256=sha256, channels=channels)
+
+
+def load_spectral_model(entry: WeightEntry | None, weights: Path | None) -> LoadedSpectralModel:
+    """The same for a network whose results are spectra; ``WeightsError`` also for any other."""
+    network, name, sha256 = load_network(entry, weights)
+    if isinstance(network, Network):
+        raise WeightsError(
+            f"{name} restores pictures; it makes no spectra.",
+            hint="`restore models list` shows which networks do.",
+        )
+    return LoadedSpectralModel(network=network, id=name, sha256=sha256)
+
+
+def load_network(
+    entry: WeightEntry | None, weights: Path | None
+) -> tuple[Network | SpectralNetwork, str, str]:
+    """Any network in evaluation mode, its id or file name, and the sha256 of its file."""
     if weights is not None:
         checkpoint = read_checkpoint(weights)
-        return _loaded(checkpoint, entry, weights.name, checkpoint.sha256)
+        return _filled(checkpoint, entry), weights.name, checkpoint.sha256
     assert entry is not None  # one of the two is always given
     if entry.path is None:
         raise WeightsError(f"{entry.id} is not installed.", hint=how_to_get(entry))
@@ -47,7 +81,7 @@ def load_model(entry: WeightEntry | None, weights: Path | None) -> LoadedModel:
             f"expected {str(expected)[:12]}….",
             hint=again,
         )
-    return _loaded(checkpoint, entry, entry.id, str(entry.sha256))
+    return _filled(checkpoint, entry), entry.id, str(entry.sha256)
 
 
 def how_to_get(entry: WeightEntry) -> str:
@@ -57,9 +91,7 @@ def how_to_get(entry: WeightEntry) -> str:
     return f"Bring {entry.file_name}: `restore models import {entry.file_name} --id {entry.id}`."
 
 
-def _loaded(
-    checkpoint: Checkpoint, entry: WeightEntry | None, name: str, sha256: str
-) -> LoadedModel:
+def _filled(checkpoint: Checkpoint, entry: WeightEntry | None) -> Network | SpectralNetwork:
     """The network of the file's own word, else of ``entry``, else by its keys and shapes."""
     state = as_published(checkpoint.state)
     if entry is not None and "network" not in checkpoint.described:
@@ -68,5 +100,4 @@ def _loaded(
         architecture = architecture_of(checkpoint.path, checkpoint.described, state)
     network = build(checkpoint.path, *architecture)
     fill(network, state, checkpoint.path, architecture[0])
-    channels = network.get_parameter("patch_embed.proj.weight").shape[1]
-    return LoadedModel(network=network.eval(), id=name, sha256=sha256, channels=channels)
+    return network.eval()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,9 @@ import torch
 from torch import Tensor
 
 from restorecli.errors import WeightsError
-from restorecli.networks import NETWORKS, Network
+from restorecli.networks import NETWORKS, SPECTRAL_NETWORKS, Network, SpectralNetwork
 from restorecli.networks.glmha_restormer import PRESETS
+from restorecli.weights.spectral import simplest, spectral_network_of, spectral_options_of
 
 State = Mapping[str, Tensor]
 LEVELS = ("encoder_level1", "encoder_level2", "encoder_level3", "latent")
@@ -38,7 +38,9 @@ def architecture_of(
         return stated, options
     if stated is not None:
         raise WeightsError(f"{path} says that it is for {stated}, not for {name}.")
-    found = name or _network_of(state)
+    found = name or spectral_network_of(state) or _network_of(state)
+    if found in SPECTRAL_NETWORKS:
+        return found, spectral_options_of(found, state)
     return found, _options_of(found, state)
 
 
@@ -59,7 +61,7 @@ def as_published(state: State) -> State:
     }
 
 
-def build(path: Path, name: str, options: Mapping[str, Any]) -> Network:
+def build(path: Path, name: str, options: Mapping[str, Any]) -> Network | SpectralNetwork:
     """An empty network of that name and options; ``WeightsError`` when they are impossible."""
     if name not in NETWORKS:
         raise WeightsError(f"{path} is for an unknown network {name!r}.")
@@ -71,7 +73,7 @@ def build(path: Path, name: str, options: Mapping[str, Any]) -> Network:
         raise WeightsError(f"{path}: its options do not fit {name}: {first}.") from error
 
 
-def fill(network: Network, state: State, path: Path, name: str) -> None:
+def fill(network: Network | SpectralNetwork, state: State, path: Path, name: str) -> None:
     """Assign ``state`` strictly, in float32: the first difference is named."""
     expected = network.state_dict()
     missing = [key for key in expected if key not in state]
@@ -141,7 +143,7 @@ def _expansion(state: State, dim: int) -> float:
         for level, stage in enumerate(LEVELS)
         if (value := state.get(f"{stage}.0.ffn.project_in.weight")) is not None and value.dim()
     ]
-    return _simplest(
+    return simplest(
         2.66, lambda factor: all(int(width * factor) == hidden for width, hidden in widths), 8.0
     )
 
@@ -156,19 +158,7 @@ def _low_rank_options(state: State, heads: list[int]) -> dict[str, Any]:
         q, kv = (state.get(f"{stage}.0.attn.{part}.weight") for part in ("q", "kv"))
         if q is not None and kv is not None:
             kept.append((q.shape[0] // heads[level], kv.shape[0] // 2 // heads[level]))
-    ratio = _simplest(
+    ratio = simplest(
         0.5, lambda r: all(max(1, round(c * (1 - r))) == few for c, few in kept), 0.999
     )
     return {"preset": (presets or ["text"])[0], "ratio": ratio, "kernel": min(kernels, default=3)}
-
-
-def _simplest(usual: float, fits: Callable[[float], bool], top: float) -> float:
-    """The number with the fewest decimals in [0, top] that fits; ``usual`` first, and if none."""
-    if fits(usual):
-        return usual
-    for decimals in (1, 2, 3, 4):
-        step = 10**-decimals
-        for i in range(math.floor(top / step) + 1):
-            if fits(round(i * step, decimals)):
-                return round(i * step, decimals)
-    return usual

@@ -27,8 +27,11 @@ PACKAGE = Path(__file__).parents[1]
 BUNDLED = Path(__file__).parent / "bundled"
 FULL_SIZE_DIM = 48  # width of every published network; bundled ones are narrower
 TASKS = ("derain", "desnow", "dehaze", "denoise", "lowlight", "deblur", "defocus")
+SPECTRAL_TASKS = ("spectral", "cassi")  # not picture to picture: `restore spectral`
 
-Task = Literal["derain", "desnow", "dehaze", "denoise", "lowlight", "deblur", "defocus"]
+Task = Literal[
+    "derain", "desnow", "dehaze", "denoise", "lowlight", "deblur", "defocus", "spectral", "cassi"
+]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Text = Annotated[str, StringConstraints(min_length=1)]
 SOURCE = re.compile(
@@ -59,6 +62,18 @@ class MeasuredScore(Score):
 
     input_psnr_db: float = Field(gt=0, lt=100)
     command: Text
+
+
+class SpectralScore(Strict):
+    """Figures of a reconstruction of spectra, all over the whole data set."""
+
+    dataset: Text
+    protocol: Text  # what was scored how, and the floor of the relative error
+    psnr_db: float = Field(gt=0, lt=100)
+    rmse: float = Field(ge=0)
+    mrae: float | None = Field(default=None, ge=0)
+    sam_degrees: float | None = Field(default=None, ge=0, le=180)
+    command: str = ""  # that printed them; empty: as published
 
 
 class PublishedSetting(Strict):
@@ -92,7 +107,15 @@ class WeightEntry(Strict):
     """One checkpoint: where it comes from, what it fits, and how to recognise it."""
 
     id: str
-    network: Literal["restormer", "hint", "glmha_restormer"]
+    network: Literal[
+        "restormer",
+        "hint",
+        "glmha_restormer",
+        "mst_plus_plus",
+        "mst_rgb",
+        "mst_cassi",
+        "root_polynomial",
+    ]
     options: Mapping[str, Any] = Field(default_factory=dict)  # network constructor arguments
     tasks: tuple[Task, ...] = Field(min_length=1)
     default_for: tuple[Task, ...] = ()
@@ -105,6 +128,10 @@ class WeightEntry(Strict):
     published_setting: PublishedSetting | None = None  # the same, to be reproduced
     published: tuple[Score, ...] = ()
     measured: tuple[MeasuredScore, ...] = ()
+    spectra: tuple[SpectralScore, ...] = ()  # measured or published, of networks for spectra
+    encoding: Literal["srgb", "linear"] | None = None  # of the pictures that it makes spectra of
+    stretched: bool = False  # whether a picture's smallest value is to be 0 and its largest 1
+    camera: str = ""  # whose pictures it was trained on
     note: str = ""
     experimental: str = ""  # why it is not good enough yet; empty: it is
 
