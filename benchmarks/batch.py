@@ -16,13 +16,14 @@ from PIL import Image
 from benchmarks.common import has_device, machine
 from restorecli.engine import engine as restore
 from restorecli.engine.bench import made_up_picture
+from restorecli.engine.settings import EngineSettings
 from restorecli.images import read_photo
-from restorecli.limits import AUTO
 from restorecli.report import Row
 from restorecli.runs import local as batch
-from restorecli.runs.manifest import Job, Ledger
-from restorecli.runs.run import Silent
-from restorecli.runs.selection import Naming, select
+from restorecli.runs.job import make_job
+from restorecli.runs.listener import Silent
+from restorecli.runs.naming import Naming
+from restorecli.weights import choose_model
 
 
 class Strict(Silent):
@@ -45,10 +46,8 @@ def main() -> None:
     options = parser.parse_args()
     if not has_device(options.device):
         return
-    engine = restore.prepare(
-        "derain", model_id=None, weights=None, device=options.device,
-        precision="auto", tile=AUTO, overlap_px=64,
-    )  # fmt: skip
+    settings = EngineSettings(model=choose_model("derain"), device=options.device)
+    engine = restore.prepare(settings)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "photos"
         folder.mkdir()
@@ -58,13 +57,10 @@ def main() -> None:
         engine.restore(read_photo(folder / f"000{options.suffix}").pixels)  # what is set up once
         runs: dict[str, list[float]] = {"folder": [], "inference": []}
         for _ in range(options.repeats):
-            selection = select(
-                [folder], Naming(task="derain", output=str(Path(name) / "out")),
-                recursive=False, overwrite=True, skip_existing=False,
-            )  # fmt: skip
+            naming = Naming(task="derain", output=str(Path(name) / "out"))
+            job = make_job([folder], naming, settings, existing="replace")
             start = time.perf_counter()
-            ledger = Ledger(job=Job(model_sha256=engine.model.sha256, options={}))
-            batch.run(engine, "derain", selection, listener=Strict(), ledger=ledger)
+            batch.run_with(engine, job, Strict())
             runs["folder"].append(time.perf_counter() - start)
             photos = [read_photo(path).pixels for path in sorted(folder.iterdir())]
             start = time.perf_counter()

@@ -17,12 +17,13 @@ import torch
 from PIL import Image
 
 from restorecli.engine import engine as restore
-from restorecli.limits import AUTO, DEFAULT_OVERLAP_PX
+from restorecli.engine.settings import EngineSettings
 from restorecli.networks import NETWORKS
 from restorecli.report import Row
 from restorecli.runs import local as batch
-from restorecli.runs.manifest import Job, Ledger
-from restorecli.runs.selection import Naming, select
+from restorecli.runs.job import make_job
+from restorecli.runs.naming import Naming
+from restorecli.weights import choose_model
 from tests.conftest import TINY, save_weights
 
 WARM = 50
@@ -59,22 +60,12 @@ def measure(folder: Path, count: int) -> tuple[list[int], float]:
         values = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
         Image.fromarray(values).save(folder / "in" / f"{i}.png")
     naming = Naming(task="derain", output=str(folder / "out"))
-    selection = select(
-        [folder / "in"], naming, recursive=False, overwrite=False, skip_existing=False
-    )
-    engine = restore.prepare(
-        "derain",
-        model_id=None,
-        weights=weights,
-        device="cpu",
-        precision="auto",
-        tile=AUTO,
-        overlap_px=DEFAULT_OVERLAP_PX,
-    )
+    settings = EngineSettings(model=choose_model("derain", weights=weights), device="cpu")
+    job = make_job([folder / "in"], naming, settings)
+    engine = restore.prepare(settings)
     watch = Watch()
-    ledger = Ledger(job=Job(model_sha256=engine.model.sha256, options={}))
     started = time.perf_counter()
-    batch.run(engine, "derain", selection, listener=watch, ledger=ledger)
+    batch.run_with(engine, job, watch)
     return watch.resident_bytes, time.perf_counter() - started
 
 

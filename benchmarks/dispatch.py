@@ -14,7 +14,7 @@ from typing import Any
 import ray
 import ray.data
 
-from restorecli.runs.ray import Pool
+from restorecli.runs.job import Pool
 from restorecli.runs.ray.connection import cluster
 
 ACTORS = 2

@@ -23,23 +23,23 @@ from typing import Any
 import psutil
 from PIL import Image
 
-from restorecli.images import FileOptions
-from restorecli.limits import AUTO, DEFAULT_OVERLAP_PX
+from restorecli.engine.settings import EngineSettings
 from restorecli.machine.allocator import collect_rarely
-from restorecli.machine.versions import versions
 from restorecli.report import Report
-from restorecli.runs import ray as distributed
-from restorecli.runs.manifest import MANIFEST, Job, Ledger
-from restorecli.runs.picture import resumed
+from restorecli.runs.job import Job, Pool, make_job
+from restorecli.runs.listener import Silent
+from restorecli.runs.manifest import MANIFEST
+from restorecli.runs.naming import Naming
 from restorecli.runs.ray.connection import cluster
 from restorecli.runs.ray.crew import Crew
+from restorecli.runs.ray.driver import setup_of
 from restorecli.runs.ray.probes import Probes
 from restorecli.runs.ray.worker import Facts, Setup, Worker
-from restorecli.runs.run import Silent, collect, settings_of, settled
-from restorecli.runs.selection import Naming, Selection, expand, select
+from restorecli.runs.rows import collect, settings_of, settled
+from restorecli.runs.selection import WhatExists, expand
+from restorecli.weights import choose_model
 
 SIDE_PX = 32  # of the small pictures
-LEDGER = Ledger(job=Job(model_sha256="", options={}))
 
 
 class NullWorker(Worker):
@@ -68,39 +68,29 @@ class NullWorker(Worker):
         return facts
 
 
-def network() -> dict[str, Any]:
-    """The bundled network on one thread, as `restorecli.engine.engine.prepare` takes it."""
-    return {
-        "model_id": None, "weights": None, "device": "cpu", "precision": "auto",
-        "tile": AUTO, "overlap_px": DEFAULT_OVERLAP_PX, "threads": 1,
-    }  # fmt: skip
+def job_for(inputs: list[Path], folder: Path, existing: WhatExists) -> Job:
+    """Restore ``inputs`` into ``folder`` with the bundled network, on one thread."""
+    settings = EngineSettings(model=choose_model("derain"), device="cpu", threads=1)
+    naming = Naming(task="derain", output=str(folder))
+    return make_job(inputs, naming, settings, existing=existing)
 
 
-def crew_of(selection: Selection, worker: type[Worker]) -> Crew:
-    """A crew for ``selection``, not started."""
-    setup = Setup(
-        task="derain", network=network(), offline=True, files=FileOptions(), ledger=LEDGER,
-        scoring=None, versions=versions(), folder=Path.cwd(),
-    )  # fmt: skip
+def crew_of(job: Job, worker: type[Worker]) -> Crew:
+    """A crew for the pictures of ``job``, not started."""
     probes = Probes(inputs=[], written=[], created=[])  # the workers are on this machine
-    return Crew(selection.items, setup, probes, cpus=1, gpus=0.0, worker=worker)
+    setup = setup_of(job, device="cpu")
+    return Crew(job.selection.items, setup, probes, cpus=1, gpus=0.0, worker=worker)
 
 
-def reported(rows: Any, selection: Selection) -> Report:
+def reported(job: Job, rows: Any) -> Report:
     """What the command makes of rows."""
-    settings = settings_of(
-        "derain", model_id="null", model_sha256="", device="cpu", precision="fp32", scoring=None
-    )
-    return collect(rows, "derain", selection, listener=Silent(), settings=settings)
+    settings = settings_of(job, device="cpu", precision="fp32")
+    return collect(job, rows, Silent(), settings)
 
 
-def selected(folder: Path, *, resume: bool) -> Selection:
-    """The items of the list in ``folder``."""
-    naming = Naming(task="derain", output=str(folder / "out"))
-    return select(
-        expand([f"@{folder / 'list.txt'}"]), naming,
-        recursive=False, overwrite=False, skip_existing=False, resume=resume,
-    )  # fmt: skip
+def listed(folder: Path, existing: WhatExists) -> Job:
+    """The pictures of the list in ``folder``."""
+    return job_for(expand([f"@{folder / 'list.txt'}"]), folder / "out", existing)
 
 
 def peak_mb() -> float:
@@ -112,26 +102,25 @@ def peak_mb() -> float:
 def first(folder: Path, actors: int) -> dict[str, float]:
     """The list once, with a network that does nothing."""
     begun = time.perf_counter()
-    selection = selected(folder, resume=False)
+    job = listed(folder, "refuse")
     chosen = time.perf_counter()
-    with cluster(distributed.Pool(actors=actors)), crew_of(selection, NullWorker) as crew:
+    with cluster(Pool(actors=actors)), crew_of(job, NullWorker) as crew:
         crew.start(actors)
         ready = time.perf_counter()
-        report = reported(crew.rows(range(len(selection.items))), selection)
+        report = reported(job, crew.rows(range(len(job.selection.items))))
         done = time.perf_counter()
-    assert report.counts["ok"] == len(selection.items), report.counts
+    assert report.counts["ok"] == len(job.selection.items), report.counts
     return {"select_s": chosen - begun, "run_s": done - ready, "peak_mb": peak_mb()}
 
 
 def again(folder: Path) -> dict[str, float]:
     """The finished list with ``--resume``."""
     begun = time.perf_counter()
-    selection = selected(folder, resume=True)
+    job = listed(folder, "resume")
     chosen = time.perf_counter()
-    selection = resumed(selection, LEDGER)
-    report = reported(((i, settled(item)) for i, item in enumerate(selection.items)), selection)
+    report = reported(job, ((i, settled(item)) for i, item in enumerate(job.selection.items)))
     done = time.perf_counter()
-    assert report.counts["skipped"] == len(selection.items), report.counts
+    assert report.counts["skipped"] == len(job.selection.items), report.counts
     return {"select_s": chosen - begun, "run_s": done - chosen, "peak_mb": peak_mb()}
 
 
@@ -180,31 +169,20 @@ def throughput(photos: int, side_px: int, repeats: int) -> None:
         (folder / "in").mkdir()
         for i in range(photos):
             picture.save(folder / "in" / f"{i}.png")
-        naming = Naming(task="derain", output=str(folder / "out"))
-        engine = restore.prepare("derain", **network())
         rates: dict[str, list[float]] = {"one process": [], "two actors": []}
-        selection = select(
-            [folder / "in"], naming, recursive=False, overwrite=True, skip_existing=False
-        )
-        with cluster(distributed.Pool(actors=2)), crew_of(selection, Worker) as crew:
+        job = job_for([folder / "in"], folder / "out", "replace")
+        engine = restore.prepare(job.engine)
+        with cluster(Pool(actors=2)), crew_of(job, Worker) as crew:
             crew.start(2)
             for turn in range(repeats + 1):
                 for way in rates:
-                    chosen = select(
-                        [folder / "in"],
-                        naming,
-                        recursive=False,
-                        overwrite=True,
-                        skip_existing=False,
-                    )
-                    crew.items = chosen.items
+                    job = job_for([folder / "in"], folder / "out", "replace")
+                    crew.items = job.selection.items
                     begun = time.perf_counter()
                     if way == "one process":
-                        report = batch.run(
-                            engine, "derain", chosen, listener=Silent(), ledger=LEDGER
-                        )
+                        report = batch.run_with(engine, job, Silent())
                     else:
-                        report = reported(crew.rows(range(photos)), chosen)
+                        report = reported(job, crew.rows(range(photos)))
                     assert report.counts["ok"] == photos, report.counts
                     if turn:  # the first one is for what is set up once
                         rates[way].append(photos / (time.perf_counter() - begun))

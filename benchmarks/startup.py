@@ -34,8 +34,9 @@ from restorecli import console
 from restorecli.engine import engine as restore
 from restorecli.scoring import score as scoring
 part("other imports")
-engine = restore.prepare("derain", model_id=None, weights=None, device=sys.argv[3],
-                         precision="auto", tile=-1, overlap_px=64)
+from restorecli.engine.settings import EngineSettings
+from restorecli.weights import choose_model
+engine = restore.prepare(EngineSettings(model=choose_model("derain"), device=sys.argv[3]))
 part("load the network")
 from pathlib import Path
 from restorecli.images import read_photo, write_photo

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restorecli.engine.engine import Engine, prepare
+from restorecli.engine.settings import EngineSettings
 from restorecli.limits import AUTO, DEFAULT_OVERLAP_PX
-from restorecli.weights import registry
+from restorecli.weights import CheckpointFile, ChosenModel, registry
 
 
 def load(
@@ -23,6 +24,9 @@ def load(
     device: str = "auto",
     precision: str = "auto",
     tile_px: int | None = AUTO,
+    overlap_px: int = DEFAULT_OVERLAP_PX,
+    max_bytes: int | None = None,
+    threads: int | None = None,
     offline: bool = False,
 ) -> Engine:
     """A network ready to restore any number of pictures.
@@ -33,27 +37,37 @@ def load(
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
         tile_px: Side of a tile; ``None`` for whole pictures; by default what fits into memory.
+        overlap_px: What neighbouring tiles share.
+        max_bytes: Most memory that the process, or a CUDA device, may hold; by default a share
+            of what is free.
+        threads: That compute; by default one for each core that this process may use.
         offline: Use no network connection.
 
     Raises ``WeightsError``, ``DeviceError`` or ``UsageError`` of ``restorecli.errors``.
     """
-    path = Path(model)
-    entry = None
-    if isinstance(model, str) and (model in registry() or not path.exists()):
-        entry = registry()[model]
-        if entry.url and not (entry.path and entry.path.exists()):
-            from restorecli.weights.download import download
-
-            download(entry, offline=offline)
-    return prepare(
-        entry.tasks[0] if entry else "",
-        model_id=entry.id if entry else None,
-        weights=None if entry else path,
+    settings = EngineSettings(
+        model=_chosen(model, offline=offline),
         device=device,
         precision=precision,
         tile=tile_px,
-        overlap_px=DEFAULT_OVERLAP_PX,
+        overlap_px=overlap_px,
+        max_bytes=max_bytes,
+        threads=threads,
     )
+    return prepare(settings)
+
+
+def _chosen(model: str | os.PathLike[str], *, offline: bool) -> ChosenModel:
+    """An entry of the registry, installed, or a file."""
+    path = Path(model)
+    if not isinstance(model, str) or (model not in registry() and path.exists()):
+        return ChosenModel(file=CheckpointFile(path))
+    entry = registry()[model]
+    if entry.url and not entry.is_installed:
+        from restorecli.weights.download import download
+
+        entry = download(entry, offline=offline)
+    return ChosenModel(entry=entry)
 
 
 def restore_image(

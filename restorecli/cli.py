@@ -16,7 +16,7 @@ from restorecli.commands.bench import bench
 from restorecli.commands.compare import compare
 from restorecli.commands.doctor import doctor
 from restorecli.commands.metrics import metrics
-from restorecli.commands.restore import TASK_HELP, task_command
+from restorecli.commands.restore import TASKS, task_command
 from restorecli.errors import EXIT_INTERRUPTED, RestoreError
 from restorecli.machine.allocator import collect_rarely
 from restorecli.machine.cores import wait_asleep
@@ -45,7 +45,7 @@ def restore(
     """Restore photographs spoiled by rain, snow, haze, noise, darkness, motion or defocus."""
 
 
-for _task in TASK_HELP:
+for _task in TASKS:
     app.command(_task)(task_command(_task))
 app.add_typer(models.app, name="models")
 app.command("metrics")(metrics)

@@ -18,10 +18,11 @@ from PIL import Image
 from restorecli import __version__
 from restorecli.engine import bench, plan
 from restorecli.engine import engine as engines
+from restorecli.engine.settings import EngineSettings
 from restorecli.errors import DeviceError, InputError, OutputError, UsageError, WeightsError
 from restorecli.networks import NETWORKS
 from restorecli.runs.manifest import LOCK, MANIFEST
-from restorecli.weights import registry
+from restorecli.weights import CheckpointFile, ChosenModel, registry
 from tests.conftest import TINY, pixels_of, save_weights
 
 
@@ -285,10 +286,8 @@ def engine(identity_weights, monkeypatch):
             return by_strips(network, read, size, **options)
 
         monkeypatch.setattr(engines, "restored_rows", limited)
-        return engines.prepare(
-            "derain", model_id=None, weights=identity_weights, device="cpu",
-            precision="auto", tile=tile, overlap_px=32,
-        )  # fmt: skip
+        model = ChosenModel(file=CheckpointFile(identity_weights))
+        return engines.prepare(EngineSettings(model=model, device="cpu", tile=tile, overlap_px=32))
 
     return make
 

@@ -19,13 +19,13 @@ import torch
 from torch import nn
 
 from restorecli.conversion import convert as converting
-from restorecli.errors import UsageError, WeightsError
+from restorecli.errors import OutputError, UsageError, WeightsError
 from restorecli.networks import NETWORKS
-from restorecli.weights import reading, registry
+from restorecli.weights import choice, reading, registry, store
 from restorecli.weights.checkpoint import load_model
 from restorecli.weights.install import import_file
 from restorecli.weights.places import registry_path
-from restorecli.weights.store import is_unchanged
+from restorecli.weights.store import is_unchanged, keep
 from tests.conftest import TINY, save_weights
 
 KINDS = {
@@ -236,7 +236,7 @@ def test_a_hostile_file_is_refused_by_the_name_of_what_it_wanted(cli, tmp_path):
 def test_a_file_that_is_too_large_is_refused_before_it_is_read(tmp_path, monkeypatch):
     path = tmp_path / "large.pth"
     with path.open("wb") as file:
-        file.truncate(reading.LARGEST_BYTES + 1)  # sparse: it takes no room
+        file.truncate(choice.LARGEST_BYTES + 1)  # sparse: it takes no room
     monkeypatch.setattr(Path, "read_bytes", lambda self: pytest.fail("it was read"))
     with pytest.raises(WeightsError, match="1,074 MB at most"):
         reading.read_checkpoint(path)
@@ -377,3 +377,20 @@ def gives_finite_values(model):
     x = torch.rand(1, model.channels, 16, 16)
     with torch.inference_mode():
         return bool(torch.isfinite(model.network(x)).all())
+
+
+def test_a_failed_write_loses_no_installed_network(monkeypatch):
+    sha256 = "0" * 64
+    state = {"weight": torch.ones(2)}
+    before = keep(sha256, state, "hint", TINY)
+
+    def fail(*arguments, **options):
+        raise OutputError("Cannot write: no space left on device.")
+
+    monkeypatch.setattr(store, "write_atomically", fail)
+    with pytest.raises(WeightsError, match="no space left"):
+        keep(sha256, {"weight": torch.zeros(2)}, "hint", TINY)
+    assert is_unchanged(before)
+    monkeypatch.undo()
+    after = keep(sha256, {"weight": torch.zeros(2)}, "hint", TINY)
+    assert [after] == list(after.parent.iterdir())

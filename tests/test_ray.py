@@ -18,12 +18,13 @@ import pytest
 from PIL import Image
 
 from restorecli.engine.engine import prepare
+from restorecli.engine.settings import EngineSettings
 from restorecli.errors import DeviceError, InputError, OutputError, UsageError
-from restorecli.limits import AUTO
+from restorecli.runs.items import Item
 from restorecli.runs.manifest import LOCK, MANIFEST
 from restorecli.runs.ray import driver, probes
 from restorecli.runs.ray.worker import _with_half_the_memory
-from restorecli.runs.selection import Item
+from restorecli.weights import CheckpointFile, ChosenModel
 
 ray = pytest.importorskip("ray", reason="needs restorecli[ray]")
 cluster_utils = pytest.importorskip("ray.cluster_utils")
@@ -162,10 +163,8 @@ def test_a_picture_that_kills_its_worker_is_found_among_quick_ones(cli, on_ray, 
 
 
 def test_the_second_try_has_half_of_the_memory(random_weights):
-    engine = prepare(
-        "derain", model_id=None, weights=random_weights, device="cpu", precision="auto",
-        tile=AUTO, overlap_px=64,
-    )  # fmt: skip
+    model = ChosenModel(file=CheckpointFile(random_weights))
+    engine = prepare(EngineSettings(model=model, device="cpu"))
     held = psutil.Process().memory_info().rss
     half = _with_half_the_memory(replace(engine, max_bytes=held + 400_000_000)).max_bytes
     assert half == pytest.approx(held + 200_000_000, abs=20_000_000)

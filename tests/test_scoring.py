@@ -14,10 +14,11 @@ from typer.testing import CliRunner
 from restorecli.commands.compare import compare
 from restorecli.commands.metrics import metrics
 from restorecli.errors import InputError, OutputError, QualityError, UsageError
+from restorecli.images.finding import find_pictures
 from restorecli.report import Report
 from restorecli.scoring import score as scoring
 from restorecli.scoring.metrics import PROTOCOLS, score
-from restorecli.scoring.pairing import find_pictures, pair
+from restorecli.scoring.pairing import pair
 
 RAIN = PROTOCOLS["rain"]
 

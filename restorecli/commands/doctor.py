@@ -89,7 +89,7 @@ def _models() -> dict[str, str]:
     from restorecli.weights import registry
     from restorecli.weights.places import cache_folder
 
-    ready = [entry.id for entry in registry().values() if entry.path and entry.path.exists()]
+    ready = [entry.id for entry in registry().values() if entry.is_installed]
     return {
         "installed networks": ", ".join(ready) or "none",
         "their cache": str(cache_folder()),

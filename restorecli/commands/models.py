@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from restorecli.weights import WeightEntry
+    from restorecli.weights import ChosenModel, WeightEntry
 
 app = typer.Typer(no_args_is_help=True, help="The networks and their checkpoints.")
 
@@ -32,11 +32,7 @@ def list_models(as_json: Json = False) -> None:
 
 
 def _data(entry: WeightEntry) -> dict[str, object]:
-    return {**entry.model_dump(mode="json"), "installed": _is_installed(entry)}
-
-
-def _is_installed(entry: WeightEntry) -> bool:
-    return entry.path is not None and entry.path.exists()
+    return {**entry.model_dump(mode="json"), "installed": entry.is_installed}
 
 
 def _details(entry: WeightEntry) -> str:
@@ -52,7 +48,7 @@ def _details(entry: WeightEntry) -> str:
 def _where(entry: WeightEntry) -> str:
     if entry.is_bundled:
         return "bundled"
-    if _is_installed(entry):
+    if entry.is_installed:
         return "installed"
     return "not installed" if entry.url else "not installed, bring the file"
 
@@ -86,7 +82,7 @@ def show_model(model: Id, as_json: Json = False) -> None:
     rows = [(key, _cell(value)) for key, value in data.items() if value not in (None, "", [], {})]
     if entry.url:
         rows.append(("url", entry.url))
-    if _is_installed(entry):
+    if entry.is_installed:
         rows.append(("path", str(entry.path)))
     console.show_table(entry.id, ("key", "value"), rows)
 
@@ -109,7 +105,7 @@ def path_of_model(model: Id) -> None:
     from restorecli.weights import registry
 
     entry = registry()[model]
-    if not _is_installed(entry):
+    if not entry.is_installed:
         from restorecli.weights.checkpoint import how_to_get
 
         raise WeightsError(f"{entry.id} is not installed.", hint=how_to_get(entry))
@@ -127,7 +123,7 @@ def verify_models(
     from restorecli.weights.checkpoint import load_network
 
     known = registry()
-    entries = [known[model] for model in models or known if models or _is_installed(known[model])]
+    entries = [known[model] for model in models or known if models or known[model].is_installed]
     failures = []
     for entry in entries:
         try:
@@ -174,7 +170,7 @@ def get(entry: WeightEntry, *, offline: bool) -> WeightEntry:
     from restorecli import console
     from restorecli.weights import size_text
 
-    if _is_installed(entry):
+    if entry.is_installed:
         return entry
     from restorecli.weights.download import download
 
@@ -186,30 +182,18 @@ def get(entry: WeightEntry, *, offline: bool) -> WeightEntry:
         return download(entry, offline=offline, on_progress=display.advance)
 
 
-def chosen(task: str, model: str | None, quality: str | None) -> str | None:
-    """The id that ``--model`` and ``--quality`` mean; ``None`` leaves it to the task."""
-    from restorecli.errors import UsageError
-    from restorecli.weights import registry
-
-    if quality not in {None, "fast", "best"}:
-        raise UsageError(f"--quality {quality!r} is neither fast nor best.")
-    if quality and model:
-        raise UsageError("--quality and --model contradict each other.", hint="Give one of them.")
-    return registry().best(task).id if quality == "best" else model
-
-
-def fetch(task: str, model: str, *, offline: bool, dry_run: bool) -> None:
-    """Download ``model`` if it can be had and is not here yet, or only say so."""
+def fetch(model: ChosenModel, *, offline: bool, dry_run: bool) -> ChosenModel:
+    """Download the network of a run if it can be had and is not here yet, or only say so."""
     from restorecli import console
-    from restorecli.weights import registry, size_text
+    from restorecli.weights import ChosenModel, size_text
 
-    entry = registry()[model]
-    if task not in entry.tasks or not entry.url:
-        return
+    entry = model.entry
+    if entry is None or model.file or entry.is_installed or not entry.url:
+        return model
     if not dry_run:
-        get(entry, offline=offline)
-    elif not _is_installed(entry):
-        console.show_note(f"would download {entry.id}{size_text(entry)} from {entry.url}")
+        return ChosenModel(entry=get(entry, offline=offline))
+    console.show_note(f"would download {entry.id}{size_text(entry)} from {entry.url}")
+    return model
 
 
 @app.command("import")

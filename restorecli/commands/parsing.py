@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
+from restorecli.commands.options import Asked
 from restorecli.errors import UsageError
-from restorecli.limits import AUTO, DEFAULT_OVERLAP_PX, MULTIPLE_PX, SMALLEST_TILE_PX
+from restorecli.limits import AUTO, DEFAULT_OVERLAP_PX, MULTIPLE_PX, SMALLEST_TILE_PX, STREAM
+
+if TYPE_CHECKING:
+    from restorecli.runs.selection import WhatExists
+
+ONE_OF_THEM = "Give one of them."
 
 
 def parse_tile(text: str) -> int | None:
@@ -45,18 +51,56 @@ def parse_overlap(overlap_px: int | None, tile: int | None) -> int:
     return overlap_px
 
 
-def check_engine(
-    engine: str, of_ray: Mapping[str, object], *, device: str, threads: int | None
-) -> None:
-    """Refuse options of Ray (by name, ``None``: not given) without it, and what it cannot take."""
-    given = [name for name, value in of_ray.items() if value is not None]
-    if engine != "ray" and given:
-        raise UsageError(f"{given[0]} goes with --engine ray only.")
-    if engine == "ray" and threads is not None:
-        raise UsageError("--threads does not go with --engine ray.", hint="Use --cpus-per-actor.")
-    if engine == "ray" and ":" in device:
+def refuse_contradictions(asked: Asked) -> None:
+    """Raise ``UsageError`` for options that do not go together, before anything is loaded."""
+    overlap_px = None if asked.protocol == "published" else asked.overlap
+    parse_overlap(overlap_px, parse_tile(asked.tile))
+    parse_memory(asked.max_memory)
+    _refuse_engine(asked)
+    if asked.quality not in {None, "fast", "best"}:
+        raise UsageError(f"--quality {asked.quality!r} is neither fast nor best.")
+    for name, given in (("--weights", asked.weights), ("--model", asked.model)):
+        if asked.quality and given:
+            raise UsageError(f"--quality and {name} contradict each other.", hint=ONE_OF_THEM)
+    if asked.output == STREAM and (asked.as_json or asked.ref):
         raise UsageError(
-            f"--device {device} does not go with --engine ray, which gives each actor its own.",
+            "-o - writes the picture to stdout; it goes with neither --json nor --ref."
+        )
+    what_exists(asked)
+
+
+def what_exists(asked: Asked) -> WhatExists:
+    """What happens to results that are there: ``UsageError`` if two options say it differently."""
+    ways: dict[str, tuple[bool, WhatExists]] = {
+        "--overwrite": (asked.overwrite, "replace"),
+        "--skip-existing": (asked.skip_existing, "keep"),
+        "--resume": (asked.resume, "resume"),
+    }
+    given = [name for name, (on, _) in ways.items() if on]
+    if len(given) > 1:
+        raise UsageError(f"{' and '.join(given)} contradict each other.")
+    return ways[given[0]][1] if given else "refuse"
+
+
+def _refuse_engine(asked: Asked) -> None:
+    """Options of Ray go with it only, and it does not take all of the others."""
+    of_ray = {
+        "--ray-address": asked.ray_address,
+        "--actors": asked.actors,
+        "--gpus-per-actor": asked.gpus_per_actor,
+        "--cpus-per-actor": asked.cpus_per_actor,
+    }
+    given = [name for name, value in of_ray.items() if value is not None]
+    if asked.engine != "ray":
+        if given:
+            raise UsageError(f"{given[0]} goes with --engine ray only.")
+        return
+    if asked.threads is not None:
+        raise UsageError("--threads does not go with --engine ray.", hint="Use --cpus-per-actor.")
+    if ":" in asked.device:
+        raise UsageError(
+            f"--device {asked.device} does not go with --engine ray, which gives each actor its "
+            "own.",
             hint="Use --device cuda; CUDA_VISIBLE_DEVICES limits which ones Ray takes.",
         )
 
@@ -82,17 +126,18 @@ def parse_size(text: str) -> tuple[int, int]:
     return height, width
 
 
-UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
-         "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}  # fmt: skip
-AMOUNT = re.compile(r"(\d+(?:\.\d+)?) ?([kmgt]?i?b)", re.IGNORECASE)
-
-
 def parse_memory(text: str | None) -> int | None:
     """``2GB``, ``1.5 GiB``, ``800MB`` → bytes; ``None`` stays."""
     if text is None:
         return None
-    amount = AMOUNT.fullmatch(text.strip())
-    size_bytes = int(float(amount[1]) * UNITS.get(amount[2].upper(), 0)) if amount else 0
+    from pydantic import ByteSize, TypeAdapter, ValidationError  # which --help does not need
+
+    try:
+        size_bytes = int(TypeAdapter(ByteSize).validate_python(text))
+    except ValidationError:
+        size_bytes = 0
+    if not text.strip()[-1:].isalpha():  # 2 bytes are never meant
+        size_bytes = 0
     if not size_bytes:
         raise UsageError(
             f"--max-memory {text!r} is not an amount of memory.",

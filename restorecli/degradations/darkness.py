@@ -25,7 +25,7 @@ def darkness(clean: Image, rng: np.random.Generator) -> Image:
     return from_linear(np.clip(linear + noise, 0, 1).astype(np.float32), gamma)
 
 
-def spread(shape: tuple[int, int], rng: np.random.Generator) -> Plane:
+def spread(shape: tuple[int, int], rng: np.random.Generator) -> Image:
     """Noise of variance 1 as a camera leaves it: (H, W, 3), correlated in space and colour."""
     own = [smoothed(shape, float(rng.uniform(0, 1.1)), rng) for _ in range(3)]
     shared = smoothed(shape, float(rng.uniform(0, 0.8)), rng)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from restorecli.degradations.common import Image, Plane, scattered
 
@@ -53,7 +54,7 @@ class Rain:
             return 1 - (1 - clean) * (1 - np.minimum(streaks, 1))
         return np.clip(clean + streaks, 0, 1)
 
-    def _window(self, shape: tuple[int, int], rng: np.random.Generator) -> Plane:
+    def _window(self, shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float32]:
         """A random window of a random map: (H, W, 1) float32."""
         height, width = shape
         if max(shape) > MAP_PX:

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from restorecli.engine.devices import peak_bytes
 from restorecli.engine.engine import prepare
+from restorecli.engine.settings import EngineSettings
 from restorecli.errors import RestoreError
-from restorecli.limits import AUTO, DEFAULT_OVERLAP_PX
-from restorecli.weights import WeightEntry, registry
+from restorecli.weights import ChosenModel, WeightEntry, registry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,7 @@ class Measured:
 
 def installed() -> list[WeightEntry]:
     """Networks whose file is on this machine."""
-    return [entry for entry in registry().values() if entry.path and entry.path.exists()]
+    return [entry for entry in registry().values() if entry.is_installed]
 
 
 def measure(trial: Trial) -> Measured:
@@ -86,16 +86,14 @@ def _answer(pipe: Connection, trial: Trial) -> None:
 
 def _measured(trial: Trial) -> Measured:
     """Time ``trial`` here; a first small picture sets up what libraries set up once."""
-    engine = prepare(
-        registry()[trial.model_id].tasks[0],
-        model_id=trial.model_id,
-        weights=None,
+    entry = registry()[trial.model_id]
+    settings = EngineSettings(
+        model=ChosenModel(entry=entry),
         device=trial.device,
         precision=trial.precision,
-        tile=AUTO,
-        overlap_px=DEFAULT_OVERLAP_PX,
         max_bytes=trial.max_bytes,
     )
+    engine = prepare(settings)
     height, width = trial.size
     gray = engine.model.channels == 1
     engine.restore(made_up_picture(64, 64, gray=gray))

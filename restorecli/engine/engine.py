@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from restorecli.engine.devices import choose_device, choose_precision, free_bytes, held_bytes
 from restorecli.engine.plan import MEMORY_SHARE, Plan, make_plan, smaller_plan
+from restorecli.engine.settings import EngineSettings
 from restorecli.engine.tiling import tile_slices, tiled_rows
 from restorecli.errors import DeviceError, InputError, RestoreError, WeightsError
 from restorecli.images import Photo
@@ -23,7 +23,7 @@ from restorecli.limits import AUTO
 from restorecli.machine.allocator import give_back_freed_memory, keep_freed_memory
 from restorecli.machine.cores import default_threads
 from restorecli.networks.strips import restored_rows
-from restorecli.weights import PublishedSetting, WeightEntry, registry
+from restorecli.weights import PublishedSetting
 from restorecli.weights.checkpoint import LoadedModel, load_model
 
 CONSTANT_RANGE = 0.5 / 255  # of [0, 1]: less than this is one value of 8 bits
@@ -215,34 +215,19 @@ def is_out_of_memory(error: BaseException) -> bool:
     return "can't allocate memory" in str(error) or "out of memory" in str(error)
 
 
-def prepare(
-    task: str,
-    *,
-    model_id: str | None,
-    weights: Path | None,
-    device: str,
-    precision: str,
-    tile: int | None,
-    overlap_px: int,
-    max_bytes: int | None = None,
-    published: PublishedSetting | None = None,
-    threads: int | None = None,
-) -> Engine:
-    """Find the network of ``task``, load it, and put it on the device.
-
-    With ``published``, tile, overlap and precision are those of that setting. ``threads`` is how
-    many of them compute; ``None``: one for each core that this process may use.
+def prepare(settings: EngineSettings) -> Engine:
+    """Load the network that ``settings`` name, and put it on the device.
 
     Raises ``WeightsError``, ``DeviceError`` or ``UsageError``; nothing has been written then.
     """
-    if published:
+    tile, overlap_px, precision = settings.tile, settings.overlap_px, settings.precision
+    if published := settings.published:
         tile, overlap_px, precision = published.tile_px, published.overlap_px, "fp32"
     keep_freed_memory()
-    torch.set_num_threads(threads or default_threads(torch.get_num_threads()))
-    entry = _entry(task, model_id, weights)
-    chosen_device = choose_device(device)
+    torch.set_num_threads(settings.threads or default_threads(torch.get_num_threads()))
+    chosen_device = choose_device(settings.device)
     dtype = choose_precision(precision)
-    model = load_model(entry, weights)
+    model = load_model(settings.model.entry, settings.model.file)
     if model.channels not in {1, 3}:
         raise WeightsError(
             f"{model.id} needs {model.channels // 3} views of one scene, "
@@ -258,22 +243,9 @@ def prepare(
         precision=dtype,
         tile=tile,
         overlap_px=overlap_px,
-        max_bytes=max_bytes,
+        max_bytes=settings.max_bytes,
         published=published,
     )
-
-
-def _entry(task: str, model_id: str | None, weights: Path | None) -> WeightEntry | None:
-    """The named checkpoint if it is for ``task``; else the default, or the user's file alone."""
-    if model_id is None:
-        return None if weights else registry().default(task)
-    entry = registry()[model_id]
-    if task not in entry.tasks:
-        raise WeightsError(
-            f"{model_id} is for {', '.join(entry.tasks)}, not for {task}.",
-            hint="`restore models list` shows which model does what.",
-        )
-    return entry
 
 
 def restore_photo(

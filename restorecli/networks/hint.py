@@ -61,7 +61,7 @@ class IntraModulator(nn.Module):
     HINT, section 3.3: T = out + guide, out + up(down(GELU(G·T)·T)).
 
     Shape:
-        out, guide: (B, C, N) → (B, C, N).
+        out, guide: (B, N, C) → (B, N, C).
     """
 
     def __init__(self, channels: int) -> None:

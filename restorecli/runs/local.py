@@ -7,87 +7,58 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import zip_longest
-from pathlib import Path
 
 from numpy.typing import DTypeLike
 
 from restorecli.engine.devices import peak_bytes
-from restorecli.engine.engine import Engine, restore_photo
+from restorecli.engine.engine import Engine, prepare, restore_photo
 from restorecli.engine.plan import Plan
 from restorecli.errors import DeviceError, RestoreError
-from restorecli.images import FileOptions, Photo
+from restorecli.images import Photo
 from restorecli.report import Report, Row
+from restorecli.runs.items import Item
+from restorecli.runs.job import Job
+from restorecli.runs.listener import Listener, Silent
 from restorecli.runs.manifest import Ledger
 from restorecli.runs.overlap import Beside
-from restorecli.runs.picture import finished_meanwhile, read, write
-from restorecli.runs.run import (
-    Listener,
-    clear_away,
-    failed,
-    report_of,
-    settings_of,
-    settled,
-    skipped,
-)
-from restorecli.runs.selection import Item, Selection
-from restorecli.scoring.score import InPass
+from restorecli.runs.picture import read, scored, write
+from restorecli.runs.resuming import finished_meanwhile
+from restorecli.runs.rows import clear_away, failed, report_of, settings_of, settled, skipped
 
-FILES_AS_THEY_ARE = FileOptions()
 # The most that each takes for a pixel: decoding float32 TIFF, encoding AVIF (the file is in it, the
 # pixels are not), and SSIM of three channels with its two pictures. Measured with 4 megapixels.
 READING_BYTES, WRITING_BYTES, SCORING_BYTES = 28, 46, 190
 
 
-def run(
-    engine: Engine,
-    task: str,
-    selection: Selection,
-    *,
-    listener: Listener,
-    scoring: InPass | None = None,
-    files: FileOptions = FILES_AS_THEY_ARE,
-    ledger: Ledger | None = None,
-) -> Report:
-    """Restore everything; one bad image never stops the rest, Ctrl-C ends the run cleanly."""
+def run(job: Job, listener: Listener) -> Report:
+    """Restore everything in this process, as `restorecli.runs.run.run` says."""
+    return run_with(prepare(job.engine), job, listener)
+
+
+def run_with(engine: Engine, job: Job, listener: Listener) -> Report:
+    """Restore everything with the engine of ``job``, which is ready; the report tells of it."""
     started = time.perf_counter()
-    batch = Batch(engine=engine, listener=listener, scoring=scoring, files=files, ledger=ledger)
+    ledger = Ledger(fingerprint=job.fingerprint)
+    batch = Batch(engine=engine, job=job, ledger=ledger, listener=listener)
     interrupted = False
-    listener.start(len(selection.items))
+    listener.start(len(job.selection.items))
     try:
-        clear_away(selection)
-        batch.run(selection.items)
+        clear_away(job.selection)
+        batch.run(job.selection.items)
     except KeyboardInterrupt:
         interrupted = True
-    settings = settings_of(
-        task,
-        model_id=engine.model.id,
-        model_sha256=engine.model.sha256,
-        device=str(engine.device),
-        precision=engine.precision_name,
-        scoring=scoring,
-        published=engine.published,
-    )
     return report_of(
+        job,
         batch.rows,
-        task,
-        selection,
-        settings=settings,
+        settings_of(job, device=str(engine.device), precision=engine.precision_name),
         elapsed_s=time.perf_counter() - started,
         interrupted=interrupted,
     )
 
 
-def restore_item(
-    engine: Engine,
-    item: Item,
-    *,
-    listener: Listener,
-    scoring: InPass | None,
-    files: FileOptions,
-    ledger: Ledger | None,
-) -> Row:
+def restore_item(engine: Engine, job: Job, ledger: Ledger, item: Item) -> Row:
     """Restore one picture alone, from file to file; its row tells how."""
-    batch = Batch(engine=engine, listener=listener, scoring=scoring, files=files, ledger=ledger)
+    batch = Batch(engine=engine, job=job, ledger=ledger, listener=Silent())
     batch.run([item])
     return batch.rows[0]
 
@@ -122,10 +93,9 @@ class Batch:
     """
 
     engine: Engine
+    job: Job
+    ledger: Ledger
     listener: Listener
-    scoring: InPass | None
-    files: FileOptions
-    ledger: Ledger | None
     rows: list[Row] = field(default_factory=list)  # in the order of the inputs
     beside: Beside[Opened] = field(default_factory=Beside)
     bytes_behind: int = 0  # that writing the last picture may take beside this one
@@ -146,7 +116,7 @@ class Batch:
         try:
             if finished_meanwhile(item, self.ledger):
                 return skipped(item)
-            opened = ahead or self._read(item, self.files.max_pixels)
+            opened = ahead or self._read(item, self.job.files.max_pixels)
             started = time.perf_counter() - opened.elapsed_s
             plan = self._plan(opened, following)
             photo, plan = restore_photo(
@@ -159,7 +129,7 @@ class Batch:
 
     def _read(self, item: Item, max_pixels: int) -> Opened:
         started = time.perf_counter()
-        data, photo, dtype = read(item, replace(self.files, max_pixels=max_pixels))
+        data, photo, dtype = read(item, replace(self.job.files, max_pixels=max_pixels))
         elapsed_s = time.perf_counter() - started
         return Opened(data=data, photo=photo, dtype=dtype, elapsed_s=elapsed_s)
 
@@ -175,8 +145,8 @@ class Batch:
             self.beside.written()
             return self.engine.plan(size, opened.dtype)
         beside_bytes = self.bytes_behind
-        max_pixels = min(room_bytes // READING_BYTES, self.files.max_pixels)
-        if max_pixels and following and not following.error and not following.finished:
+        max_pixels = min(room_bytes // READING_BYTES, self.job.files.max_pixels)
+        if max_pixels and following and settled(following) is None:
             self.beside.read(partial(self._read, following, max_pixels))
             beside_bytes += READING_BYTES * min(max_pixels, size[0] * size[1])  # if it is alike
         return replace(plan, held_bytes=plan.held_bytes + beside_bytes)
@@ -186,7 +156,7 @@ class Batch:
         self.bytes_behind = 0
         if isinstance(result, Restored) and not last:
             height, width = result.photo.size
-            per_pixel = WRITING_BYTES + (SCORING_BYTES if self.scoring else 0)
+            per_pixel = WRITING_BYTES + (SCORING_BYTES if self.job.scoring else 0)
             needed_bytes = per_pixel * height * width
             if needed_bytes <= self.engine.room_bytes(result.plan):
                 self.beside.write(partial(self._finish, item, result))
@@ -205,7 +175,7 @@ class Batch:
         name, photo, plan = str(item.source), result.photo, result.plan
         started = time.perf_counter() - result.elapsed_s
         try:
-            lost = write(item, photo, self.files, self.ledger, source=result.source)
+            lost = write(item, photo, self.job.files, self.ledger, source=result.source)
         except RestoreError as error:
             return failed(item, error, time.perf_counter() - started)
         row = Row(
@@ -222,20 +192,4 @@ class Batch:
             peak_memory_bytes=peak_bytes(self.engine.device),
             notes=photo.notes + lost,
         )
-        return _scored(row, item.source, item.target, self.scoring) if self.scoring else row
-
-
-def _scored(row: Row, source: Path, target: Path, scoring: InPass) -> Row:
-    """``row`` with its scores; a picture that cannot be scored stays restored, with a note."""
-    reference = scoring.references.get(source)
-    if reference is None:
-        return row
-    try:
-        return replace(
-            row,
-            reference=str(reference),
-            scores_before=scoring.scores(source, source),
-            scores_after=scoring.scores(source, target),
-        )
-    except RestoreError as error:
-        return replace(row, notes=(*row.notes, f"not scored: {error}"))
+        return scored(row, item, self.job.scoring) if self.job.scoring else row

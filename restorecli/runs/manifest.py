@@ -31,7 +31,7 @@ State = Literal["free", "finished", "outdated", "foreign"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class Fingerprint:
     """What, apart from the input, decides the bytes of a result."""
 
     model_sha256: str
@@ -50,7 +50,7 @@ class Known(NamedTuple):
 class Ledger:
     """The manifests of a run; several processes and threads may append to one of them."""
 
-    job: Job
+    fingerprint: Fingerprint
     _known: dict[Path, dict[str, list[Known]]] = field(default_factory=dict)
     _segments: dict[Path, Segment] = field(default_factory=dict)
 
@@ -84,8 +84,8 @@ class Ledger:
         known: dict[str, list[Known]] = {}
         for record in read_manifest(root):
             is_this_job = (
-                record.get("model_sha256") == self.job.model_sha256
-                and record.get("options") == self.job.options
+                record.get("model_sha256") == self.fingerprint.model_sha256
+                and record.get("options") == self.fingerprint.options
             )
             known.setdefault(record["output"], []).append(
                 Known(
@@ -106,8 +106,8 @@ class Ledger:
             {
                 "output": _name(target, root),
                 "input_sha256": input_sha256,
-                "model_sha256": self.job.model_sha256,
-                "options": dict(self.job.options),
+                "model_sha256": self.fingerprint.model_sha256,
+                "options": dict(self.fingerprint.options),
                 "output_sha256": output_sha256,
             }
         )

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from numpy.typing import DTypeLike
 
-from restorecli.errors import InputError, OutputError
+from restorecli.errors import OutputError, RestoreError
 from restorecli.files.atomic import write_atomically
 from restorecli.images import (
     FileOptions,
@@ -20,59 +20,13 @@ from restorecli.images import (
     read_file,
     verify,
 )
+from restorecli.report import Row
+from restorecli.runs.items import Item
 from restorecli.runs.manifest import Ledger, sha256
-from restorecli.runs.selection import Item, Selection, refuse_existing
+from restorecli.runs.resuming import finished_meanwhile
+from restorecli.scoring.score import InPass
 
 NEW_FILE_MODE = 0o666
-
-
-def resumed(selection: Selection, ledger: Ledger) -> Selection:
-    """``selection`` with what earlier runs finished marked so, and what is ours to be replaced.
-
-    Raises ``OutputError`` for results that exist and that no manifest knows.
-    """
-    items = [_resumed(item, ledger) for item in selection.items]
-    for root in {item.root for item in items if item.root}:
-        ledger.forget(root)  # what a million records take is better left to the run
-    refuse_existing([item.target for item in items if isinstance(item.error, ForeignError)])
-    return replace(selection, items=items)
-
-
-class ForeignError(OutputError):
-    """Something that we have not written has the name of a result."""
-
-
-def _resumed(item: Item, ledger: Ledger) -> Item:
-    if item.error or item.root is None:
-        return item
-    in_place = item.source == item.target
-    try:
-        state = ledger.state(item.source, item.target, item.root)
-    except OSError as error:
-        problem = InputError(f"Cannot read {item.source}: {error.strerror or error}.")
-        return replace(item, error=problem)
-    if state == "foreign" and not in_place:
-        return replace(item, error=ForeignError(f"{item.target} is not a result of ours."))
-    if state == "outdated" and in_place:
-        problem = InputError(
-            f"{item.source} was restored in place before, with other options or another model, "
-            "and its original is gone.",
-            hint="Leave out --resume to restore the result once more.",
-        )
-        return replace(item, error=problem)
-    return replace(item, finished=state == "finished", replaces=state != "free")
-
-
-def finished_meanwhile(item: Item, ledger: Ledger | None) -> bool:
-    """Whether another process has written just this result since the run began."""
-    if ledger is None or item.root is None or item.replaces or not item.target.exists():
-        return False
-    try:
-        if ledger.state(item.source, item.target, item.root) == "foreign":
-            ledger.forget(item.root)
-        return ledger.state(item.source, item.target, item.root) == "finished"
-    except OSError:
-        return False
 
 
 def read(item: Item, files: FileOptions) -> tuple[bytes, Photo, DTypeLike]:
@@ -88,7 +42,7 @@ def read(item: Item, files: FileOptions) -> tuple[bytes, Photo, DTypeLike]:
 
 
 def write(
-    item: Item, photo: Photo, files: FileOptions, ledger: Ledger | None, *, source: bytes
+    item: Item, photo: Photo, files: FileOptions, ledger: Ledger, *, source: bytes
 ) -> tuple[str, ...]:
     """Give the result its name, or write it to stdout; notes on what its format cannot keep.
 
@@ -100,14 +54,14 @@ def write(
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
         return notes
-    if item.source == item.target:
+    if item.in_place:
         verify(data, photo, item.target)
     mode = NEW_FILE_MODE
     with suppress(OSError):  # an input that has vanished meanwhile, or came through a pipe
         mode = item.source.stat().st_mode & NEW_FILE_MODE
 
     def record() -> None:
-        if ledger is not None and item.root is not None:
+        if item.root is not None:
             hashes = {"input_sha256": sha256(source), "output_sha256": sha256(data)}
             ledger.record(item.target, item.root, **hashes)
 
@@ -119,3 +73,19 @@ def write(
         if not finished_meanwhile(item, ledger):
             raise
     return notes
+
+
+def scored(row: Row, item: Item, scoring: InPass) -> Row:
+    """``row`` with its scores; a picture that cannot be scored stays restored, with a note."""
+    reference = scoring.references.get(item.source)
+    if reference is None:
+        return row
+    try:
+        return replace(
+            row,
+            reference=str(reference),
+            scores_before=scoring.scores(item.source, item.source),
+            scores_after=scoring.scores(item.source, item.target),
+        )
+    except RestoreError as error:
+        return replace(row, notes=(*row.notes, f"not scored: {error}"))

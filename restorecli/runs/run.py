@@ -1,163 +1,22 @@
-"""A run by any engine: rows come in as they finish, a report comes out. No torch here."""
+"""Carry out a job: one call, wherever the work is done."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timezone
-from typing import Protocol
-
-from restorecli.errors import RestoreError
-from restorecli.files.atomic import remove_leftovers
-from restorecli.machine.versions import versions
-from restorecli.report import Report, Row, Settings
-from restorecli.runs.selection import Item, Selection
-from restorecli.scoring.score import InPass, protocol_text
-from restorecli.weights import PublishedSetting
+from restorecli.report import Report
+from restorecli.runs.job import Job
+from restorecli.runs.listener import Listener
 
 
-class Listener(Protocol):
-    """Who is told while a run goes on."""
+def run(job: Job, listener: Listener) -> Report:
+    """Restore everything that ``job`` names, in this process or, if it has a pool, on Ray.
 
-    def start(self, total: int) -> None:
-        """Work on ``total`` inputs begins."""
-
-    def begin(self) -> None:
-        """Work on the next input begins; earlier ones may not have come to their end."""
-
-    def advance(self, share: float) -> None:
-        """``share`` of the current image has been done."""
-
-    def finish(self, row: Row) -> None:
-        """One input has come to its end: from whichever thread."""
-
-
-class Silent:
-    """A listener where nobody listens."""
-
-    def start(self, total: int) -> None:
-        """Work on ``total`` inputs begins."""
-
-    def begin(self) -> None:
-        """Work on the next input begins."""
-
-    def advance(self, share: float) -> None:
-        """``share`` of the current image has been done."""
-
-    def finish(self, row: Row) -> None:
-        """One input has come to its end."""
-
-
-def collect(
-    rows: Iterable[tuple[int, Row]],
-    task: str,
-    selection: Selection,
-    *,
-    listener: Listener,
-    settings: Settings,
-) -> Report:
-    """Take (position in the selection, row) in any order; Ctrl-C ends the run cleanly.
-
-    The report has the rows in the order of the selection, and says whether all were exact.
+    One bad picture never stops the rest, and Ctrl-C ends the run cleanly: the report tells. Raises
+    a ``RestoreError``, before any picture is begun, for what cannot work at all.
     """
-    started = time.perf_counter()
-    done: list[Row | None] = [None] * len(selection.items)
-    interrupted = False
-    listener.start(len(done))
-    try:
-        clear_away(selection)
-        for position, row in rows:
-            done[position] = row
-            listener.finish(row)
-    except KeyboardInterrupt:
-        interrupted = True
-    return report_of(
-        [row for row in done if row is not None],
-        task,
-        selection,
-        settings=settings,
-        elapsed_s=time.perf_counter() - started,
-        interrupted=interrupted,
-    )
+    if job.pool is not None:
+        from restorecli.runs.ray import driver
 
+        return driver.run(job, listener)
+    from restorecli.runs import local  # imports torch
 
-def clear_away(selection: Selection) -> None:
-    """Remove what earlier runs that ended by force left half-written where results will be."""
-    for folder in {item.target.parent for item in selection.items if not item.to_stdout}:
-        remove_leftovers(folder)
-
-
-def report_of(
-    rows: Sequence[Row],
-    task: str,
-    selection: Selection,
-    *,
-    settings: Settings,
-    elapsed_s: float,
-    interrupted: bool,
-) -> Report:
-    """The report of a run whose rows are in the order of the selection."""
-    exact = [row.exact for row in rows if row.exact is not None]
-    return Report(
-        title=f"{task}, {len(rows)} picture{'' if len(rows) == 1 else 's'}",
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        elapsed_s=elapsed_s,
-        settings=settings.model_copy(update={"exact": all(exact) if exact else None}),
-        rows=tuple(rows),
-        notes=(f"{selection.ignored} other file(s) ignored",) if selection.ignored else (),
-        interrupted=interrupted,
-    )
-
-
-def settings_of(
-    task: str,
-    *,
-    model_id: str,
-    model_sha256: str,
-    device: str,
-    precision: str,
-    scoring: InPass | None,
-    published: PublishedSetting | None = None,
-    options: Mapping[str, str] | None = None,
-) -> Settings:
-    """How a run of ``task`` was made; ``options`` are those of the engine."""
-    as_published = {"as_published": published.text} if published else {}
-    protocol = scoring.protocol if scoring else None
-    return Settings(
-        command=task,
-        task=task,
-        model_id=model_id,
-        model_sha256=model_sha256,
-        protocol=protocol.name if protocol else None,
-        protocol_text=protocol_text(protocol) if protocol else None,
-        device=device,
-        precision=precision,
-        versions=versions(),
-        options={**as_published, **(options or {})},
-    )
-
-
-def settled(item: Item) -> Row | None:
-    """The row of an item that needs no work: finished before, or known to be unusable."""
-    if item.finished:
-        return skipped(item)
-    return failed(item, item.error) if item.error else None
-
-
-def skipped(item: Item) -> Row:
-    """The row of an item whose result is there."""
-    name = str(item.source)
-    return Row(name=name, input=name, output=str(item.target), status="skipped")
-
-
-def failed(item: Item, error: RestoreError, elapsed_s: float = 0.0) -> Row:
-    """The row of an item that could not be restored."""
-    name = str(item.source)
-    return Row(
-        name=name,
-        input=name,
-        status="failed",
-        error=str(error),
-        exit_code=error.exit_code,
-        elapsed_s=elapsed_s,
-    )
+    return local.run(job, listener)

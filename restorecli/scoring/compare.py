@@ -12,10 +12,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from restorecli.errors import InputError, UsageError
 from restorecli.files.atomic import write_atomically
+from restorecli.images.finding import find_pictures
 from restorecli.machine.versions import versions
 from restorecli.report import LabelledPicture, Report, Row, Settings
 from restorecli.report.words import printable
-from restorecli.scoring.pairing import find_pictures, pair
+from restorecli.scoring.pairing import pair
 from restorecli.scoring.score import read_pixels
 
 __all__ = ["FORMATS", "compose_comparison", "read_pixels", "write_sheet"]

@@ -11,34 +11,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from natsort import natsorted, ns
-from PIL import Image, UnidentifiedImageError
-
 from restorecli.errors import InputError, UsageError
+from restorecli.images.finding import Found, Picture
 
 SHOWN = 3  # names quoted in a message
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
-    """A picture file, and its path below the folder it was found in."""
-
-    path: Path
-    relative: PurePosixPath
-
-    @property
-    def key(self) -> PurePosixPath:
-        """Relative path without the ending."""
-        return self.relative.with_suffix("")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """The pictures below some files and folders."""
-
-    pictures: tuple[Picture, ...]
-    ignored: int  # files in the folders that are no pictures
-    from_folder: bool  # false when every one was named by itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,45 +24,6 @@ class Pairing:
     pairs: tuple[tuple[Picture, Picture], ...]
     without_partner: tuple[Picture, ...]
     unused: tuple[Picture, ...]
-
-
-def find_pictures(paths: Sequence[Path]) -> Found:
-    """The pictures in ``paths``: files as named, folders with everything below them.
-
-    Raises:
-        InputError: a path does not exist, or there is no picture at all.
-    """
-    pictures: list[Picture] = []
-    ignored = 0
-    for path in paths:
-        if path.is_dir():
-            inside = [file for file in path.rglob("*") if file.is_file() and _visible(file, path)]
-            kept = [file for file in inside if is_picture(file)]
-            ignored += len(inside) - len(kept)
-            pictures += [
-                Picture(path=file, relative=PurePosixPath(file.relative_to(path).as_posix()))
-                for file in natsorted(kept, alg=ns.PATH)
-            ]
-        elif path.exists():
-            pictures.append(Picture(path=path, relative=PurePosixPath(path.name)))
-        else:
-            raise InputError(f"There is no file or folder {str(path)!r}.")
-    if not pictures:
-        raise InputError(f"No picture in {', '.join(repr(str(path)) for path in paths)}.")
-    return Found(
-        pictures=tuple(pictures), ignored=ignored, from_folder=any(p.is_dir() for p in paths)
-    )
-
-
-def is_picture(path: Path) -> bool:
-    """Whether the content, not the ending, says that ``path`` is a picture."""
-    try:
-        with Image.open(path):
-            return True
-    except (UnidentifiedImageError, Image.DecompressionBombError):
-        return False
-    except OSError as error:
-        raise InputError(f"Cannot read {str(path)!r}: {error.strerror or error}.") from error
 
 
 def pair(
@@ -215,7 +152,3 @@ def _quote(pictures: Sequence[Picture]) -> str:
     names = ", ".join(repr(str(picture.relative)) for picture in pictures[:SHOWN])
     more = len(pictures) - SHOWN
     return f"{names} and {more} more" if more > 0 else names
-
-
-def _visible(file: Path, root: Path) -> bool:
-    return not any(part.startswith(".") for part in file.relative_to(root).parts)

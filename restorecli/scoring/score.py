@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 
 from restorecli.errors import QualityError, RestoreError, UsageError
 from restorecli.images import read_photo
+from restorecli.images.finding import Found, Picture, find_pictures
 from restorecli.machine.allocator import keep_freed_memory
 from restorecli.machine.cores import available_cores
 from restorecli.machine.versions import versions
 from restorecli.report import Comparison, LabelledPicture, Report, Row, Settings
 from restorecli.scoring.metrics import EXTRA_METRICS, Protocol, extra_metric, score
-from restorecli.scoring.pairing import Found, Pairing, Picture, find_pictures, pair
+from restorecli.scoring.pairing import Pairing, pair
 
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
@@ -85,8 +86,7 @@ def plan(
         against_pairing = pair(paired, find_pictures([against]), allow_missing=allow_missing)
         notes += _missing_notes(against_pairing, "picture to compare with")
         others = {target.path: other.path for target, other in against_pairing.pairs}
-    if ignored := restored.ignored + references.ignored:
-        notes.append(f"{ignored} files in the folders are no pictures and were left alone.")
+    notes += _ignored_notes(restored.ignored + references.ignored)
     names = _names([target for target, _ in pairing.pairs])
     tasks = tuple(
         Task(name=name, restored=target.path, reference=ref.path, other=others.get(target.path))
@@ -140,6 +140,7 @@ class InPass:
 
     protocol: Protocol
     references: Mapping[Path, Path]  # input → reference
+    notes: tuple[str, ...] = ()  # on what could not be paired
 
     def scores(self, source: Path, picture: Path) -> dict[str, float]:
         """Scores of ``picture``, which shows what ``source`` shows; none without a reference.
@@ -152,12 +153,17 @@ class InPass:
         return score(read_pixels(picture), read_pixels(reference), self.protocol)
 
 
-def in_pass(
-    inputs: Sequence[Path], reference: Path, protocol: Protocol, *, allow_missing: bool
-) -> InPass:
+def in_pass(inputs: Found, reference: Path, protocol: Protocol, *, allow_missing: bool) -> InPass:
     """Find the reference of every input before anything is restored; raises like `plan`."""
-    tasks = plan(inputs, reference, allow_missing=allow_missing).tasks
-    return InPass(protocol=protocol, references={task.restored: task.reference for task in tasks})
+    if not inputs.pictures:
+        return InPass(protocol=protocol, references={})
+    found = find_pictures([reference])
+    pairing = pair(inputs, found, allow_missing=allow_missing)
+    return InPass(
+        protocol=protocol,
+        references={target.path: partner.path for target, partner in pairing.pairs},
+        notes=(*_missing_notes(pairing, "reference"), *_ignored_notes(found.ignored)),
+    )
 
 
 def compose_report(
@@ -349,6 +355,11 @@ def _scores(
 def _missing_notes(pairing: Pairing, what: str) -> list[str]:
     notes = [f"No {what} for {picture.relative}; left out." for picture in pairing.without_partner]
     return notes + [f"{picture.path} is the {what} of nothing." for picture in pairing.unused]
+
+
+def _ignored_notes(ignored: int) -> list[str]:
+    what = "files in the folders are no pictures and were left alone."
+    return [f"{ignored} {what}"] if ignored else []
 
 
 def _names(pictures: Sequence[Picture]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from restorecli.weights.choice import CheckpointFile, ChosenModel, choose_model
 from restorecli.weights.registry import (
     SPECTRAL_TASKS,
     TASKS,
@@ -16,9 +17,12 @@ from restorecli.weights.registry import (
 __all__ = [
     "SPECTRAL_TASKS",
     "TASKS",
+    "CheckpointFile",
+    "ChosenModel",
     "PublishedSetting",
     "Registry",
     "WeightEntry",
+    "choose_model",
     "read_registry",
     "registry",
     "size_text",

@@ -8,9 +8,12 @@ from typing import Any
 
 from restorecli.errors import WeightsError
 from restorecli.networks import Network, SpectralNetwork
+from restorecli.weights.choice import CheckpointFile
 from restorecli.weights.fitting import architecture_of, as_published, build, fill
 from restorecli.weights.reading import Checkpoint, read_checkpoint
 from restorecli.weights.registry import WeightEntry
+
+Place = Path | CheckpointFile  # of a file of the user's own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +35,7 @@ class LoadedSpectralModel:
     sha256: str  # of the file as published
 
 
-def load_model(entry: WeightEntry | None, weights: Path | None) -> LoadedModel:
+def load_model(entry: WeightEntry | None, weights: Place | None) -> LoadedModel:
     """Build the network of ``entry``, or the one that ``weights`` fits, and fill it.
 
     Args:
@@ -51,7 +54,7 @@ def load_model(entry: WeightEntry | None, weights: Path | None) -> LoadedModel:
     return LoadedModel(network=network, id=name, sha256=sha256, channels=channels)
 
 
-def load_spectral_model(entry: WeightEntry | None, weights: Path | None) -> LoadedSpectralModel:
+def load_spectral_model(entry: WeightEntry | None, weights: Place | None) -> LoadedSpectralModel:
     """The same for a network whose results are spectra; ``WeightsError`` also for any other."""
     network, name, sha256 = load_network(entry, weights)
     if isinstance(network, Network):
@@ -63,12 +66,12 @@ def load_spectral_model(entry: WeightEntry | None, weights: Path | None) -> Load
 
 
 def load_network(
-    entry: WeightEntry | None, weights: Path | None
+    entry: WeightEntry | None, weights: Place | None
 ) -> tuple[Network | SpectralNetwork, str, str]:
     """Any network in evaluation mode, its id or file name, and the sha256 of its file."""
     if weights is not None:
         checkpoint = read_checkpoint(weights)
-        return _filled(checkpoint, entry), weights.name, checkpoint.sha256
+        return _filled(checkpoint, entry), checkpoint.path.name, checkpoint.sha256
     assert entry is not None  # one of the two is always given
     if entry.path is None:
         raise WeightsError(f"{entry.id} is not installed.", hint=how_to_get(entry))

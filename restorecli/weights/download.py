@@ -29,9 +29,10 @@ from huggingface_hub.errors import (
 from tqdm import tqdm
 
 from restorecli.errors import WeightsError
+from restorecli.weights.choice import LARGEST_BYTES
 from restorecli.weights.install import import_file, install, record
 from restorecli.weights.places import cache_folder, lock
-from restorecli.weights.reading import LARGEST_BYTES, Checkpoint, read_checkpoint
+from restorecli.weights.reading import Checkpoint, read_checkpoint
 from restorecli.weights.registry import HubPlace, WeightEntry, hub_place
 from restorecli.weights.store import is_unchanged
 
@@ -72,6 +73,15 @@ def download(
             record(entry)
             return entry
         return install(entry, checkpoint)
+
+
+def make_available(
+    entry: WeightEntry, *, offline: bool = False, on_progress: Progress = lambda n, total: None
+) -> WeightEntry:
+    """``entry`` installed, after a download if there is an address and it is not here yet."""
+    if entry.is_installed or not entry.url:
+        return entry
+    return download(entry, offline=offline, on_progress=on_progress)
 
 
 def import_from_hub(

@@ -6,7 +6,6 @@ or ``state_dict``, with or without a ``module.`` prefix, in float16, bfloat16, f
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import pickle
@@ -23,10 +22,10 @@ import torch
 from torch import Tensor
 
 from restorecli.errors import WeightsError
+from restorecli.weights.choice import CheckpointFile
 
 STATE_KEYS = ("params_ema", "params", "state_dict")  # where published files keep their tensors
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-LARGEST_BYTES = 2**30  # ten times the largest published checkpoint
 LARGEST_VALUES = 2**28
 MOST_TENSORS = 5000  # five times HINT's
 USABLE = "Expected .safetensors, or a .pth of plain tensors."
@@ -43,12 +42,13 @@ class Checkpoint:
     described: Mapping[str, str]  # what a safetensors file says of itself
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
-    """Read ``path`` once: hash and tensors are of the same bytes.
+def read_checkpoint(place: Path | CheckpointFile) -> Checkpoint:
+    """Read the file once: hash and tensors are of the same bytes.
 
     Raises ``WeightsError`` when the file is missing, too large, damaged, unsafe or no checkpoint.
     """
-    data = _read(path)
+    file = place if isinstance(place, CheckpointFile) else CheckpointFile(place)
+    path, data = file.path, file.take()
     try:
         if _is_safetensors(data):
             tensors, described = safetensors.torch.load(data), _metadata(data)
@@ -61,27 +61,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
         ) from error
     return Checkpoint(
         path=path,
-        sha256=hashlib.sha256(data).hexdigest(),
+        sha256=file.sha256,
         size_bytes=len(data),
         state=state,
         described=described,
     )
-
-
-def _read(path: Path) -> bytes:
-    try:
-        size = path.stat().st_size
-        if size > LARGEST_BYTES:
-            raise WeightsError(
-                f"{path} has {size / 1e6:,.0f} MB; a checkpoint may have {LARGEST_BYTES / 1e6:,.0f}"
-                " MB at most.",
-                hint="Export the network alone, without the state of its training.",
-            )
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise WeightsError(f"There is no weights file {path}.", hint="Check the name.") from error
-    except OSError as error:
-        raise WeightsError(f"Cannot read weights {path}: {error.strerror or error}.") from error
 
 
 def _reason(error: Exception) -> str:

@@ -168,6 +168,11 @@ class WeightEntry(Strict):
         return installed_path(self.sha256) if self.sha256 else None
 
     @property
+    def is_installed(self) -> bool:
+        """Whether its tensors are on this machine."""
+        return self.path is not None and self.path.exists()
+
+    @property
     def url(self) -> str:
         """Address for a person to download from, or an empty string."""
         if self.source.startswith("hf://"):

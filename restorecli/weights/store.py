@@ -28,13 +28,15 @@ def keep(sha256: str, state: State, network: str, options: Mapping[str, Any]) ->
     tensors = {key: value.contiguous().clone() for key, value in state.items()}
     data = safetensors.torch.save(tensors, described)
     path = cache_folder() / "models" / sha256 / f"{hashlib.sha256(data).hexdigest()}.safetensors"
-    discard(sha256)
     try:
         write_atomically(path, data, overwrite=True)
     except OutputError as error:
         raise WeightsError(
             error.message, hint=f"Set {HOME_VARIABLE} to a folder that can be written."
         ) from error
+    for other in path.parent.glob("*.safetensors"):  # only now: a failed write has lost nothing
+        if other != path:
+            other.unlink()
     return path
 
 

@@ -8,11 +8,11 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from restorecli.errors import DeviceError, UsageError
 from restorecli.machine.cores import available_cores
+from restorecli.runs.job import Pool
 
 ANSWER_S = 5  # for a cluster to answer at its address
 DEFAULTS = {  # unless the user has said otherwise
@@ -20,16 +20,6 @@ DEFAULTS = {  # unless the user has said otherwise
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_worker_niceness": "0",  # of a Ray of our own: its actors are what the user waits for
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pool:
-    """What ``--ray-address``, ``--actors``, ``--gpus-per-actor``, ``--cpus-per-actor`` ask for."""
-
-    address: str | None = None  # ``None``: a Ray of our own on this machine
-    actors: int | None = None  # ``None``: as many as there is room for
-    gpus: float | None = None  # of one actor; ``None``: 1 where there are any
-    cpus: int = 1  # of one actor, and its threads
 
 
 @contextmanager

@@ -13,10 +13,10 @@ from typing import Any
 from restorecli.errors import DeviceError, RestoreError
 from restorecli.files.atomic import remove_partials
 from restorecli.report import Row
+from restorecli.runs.items import Item
 from restorecli.runs.ray.probes import Probes
 from restorecli.runs.ray.worker import MOMENT_S, Facts, Setup, Worker
-from restorecli.runs.run import failed
-from restorecli.runs.selection import Item
+from restorecli.runs.rows import failed
 
 MOST_TRIES = 2  # of a picture whose worker dies
 MOST_FAILED_STARTS = 3  # of actors, without one in between that came up

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from restorecli.errors import InputError, OutputError
 from restorecli.files.atomic import partial_name
-from restorecli.runs.selection import Item
+from restorecli.runs.items import Item
 
 MOST_FOLDERS = 32  # of inputs and of results: the first ones
 

@@ -8,20 +8,18 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from restorecli.errors import DeviceError
 from restorecli.files.atomic import HOST
-from restorecli.images import FileOptions
 from restorecli.machine.cores import available_cores, wait_asleep
 from restorecli.machine.versions import versions
 from restorecli.report import Row
+from restorecli.runs.items import Item
+from restorecli.runs.job import Job, Pool
 from restorecli.runs.manifest import Ledger
-from restorecli.runs.picture import finished_meanwhile
 from restorecli.runs.ray.probes import Probes
-from restorecli.runs.run import Silent
-from restorecli.runs.selection import Item
-from restorecli.scoring.score import InPass
+from restorecli.runs.resuming import finished_meanwhile
 
 if TYPE_CHECKING:
     from restorecli.engine.engine import Engine
@@ -34,12 +32,7 @@ ALIKE = ("restorecli", "torch", "numpy", "opencv-python-headless", "pillow")  # 
 class Setup:
     """What every actor is told once."""
 
-    task: str
-    network: Mapping[str, Any]  # arguments of `restorecli.engine.engine.prepare`
-    offline: bool
-    files: FileOptions
-    ledger: Ledger
-    scoring: InPass | None
+    job: Job  # without its pictures
     versions: Mapping[str, str]  # of the driver
     folder: Path  # of the driver, to which relative paths refer
 
@@ -58,8 +51,9 @@ class Facts:
 class Worker:
     """One network, ready to restore pictures one after the other."""
 
-    setup: Setup
+    job: Job
     engine: Engine
+    ledger: Ledger
 
     def start(self, setup: Setup, probes: Probes) -> Facts:
         """Load the network; raises a ``RestoreError`` for all that cannot work on this node."""
@@ -75,15 +69,16 @@ class Worker:
         with suppress(OSError):  # absolute paths do without it, of others the probes tell
             os.chdir(setup.folder)
         probes.check(node)
-        _install(setup)
-        engine = prepare(setup.task, **setup.network)
+        job = setup.job
+        _install(job)
+        engine = prepare(job.engine)
         gpus = float(context.get_assigned_resources().get("GPU", 1))
-        share = (
-            gpus if engine.device.type == "cuda" else setup.network["threads"] / available_cores()
-        )
+        cpus = (job.engine.threads or 1) / available_cores()
+        share = gpus if engine.device.type == "cuda" else cpus
         if engine.max_bytes is None and share < 1:
             engine = replace(engine, max_bytes=int(share * total_bytes(engine.device)))
-        self.setup, self.engine = setup, engine
+        self.job, self.engine = job, engine
+        self.ledger = Ledger(fingerprint=job.fingerprint)
         return Facts(
             node_id=context.get_node_id(),
             host=HOST,
@@ -103,17 +98,9 @@ class Worker:
         engine = _with_half_the_memory(self.engine) if tighter else self.engine
         begun, rows = time.monotonic(), list[Row]()
         for item in items:
-            if again and (item.root is None or finished_meanwhile(item, self.setup.ledger)):
-                item = replace(item, replaces=True)
-            row = restore_item(
-                engine,
-                item,
-                listener=Silent(),
-                scoring=self.setup.scoring,
-                files=self.setup.files,
-                ledger=self.setup.ledger,
-            )
-            rows.append(row)
+            if again and (item.root is None or finished_meanwhile(item, self.ledger)):
+                item = replace(item, fate="replace")
+            rows.append(restore_item(engine, self.job, self.ledger, item))
             if time.monotonic() - begun > MOMENT_S:
                 break
         return rows
@@ -130,18 +117,13 @@ def _refuse_other_versions(expected: Mapping[str, str], node: str) -> None:
             )
 
 
-def _install(setup: Setup) -> None:
+def _install(job: Job) -> None:
     """Download the network to this node if it is not there."""
-    model_id = setup.network["model_id"]
-    if model_id is None or setup.network["weights"] is not None:
-        return
-    from restorecli.weights import registry
+    model, pool = job.engine.model, job.pool or Pool()
+    if model.file is None and model.entry is not None:
+        from restorecli.weights.download import make_available
 
-    entry = registry()[model_id]
-    if entry.url and not (entry.path and entry.path.exists()):
-        from restorecli.weights.download import download
-
-        download(entry, offline=setup.offline)
+        make_available(model.entry, offline=pool.offline)
 
 
 def _with_half_the_memory(engine: Engine) -> Engine:

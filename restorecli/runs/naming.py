@@ -1,0 +1,189 @@
+"""Where each result goes, and what would be lost there."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from string import Formatter
+
+from restorecli.errors import OutputError, UsageError
+from restorecli.files.addresses import is_remote, path_of
+from restorecli.images import FORMAT_OF_SUFFIX, suffix_for
+from restorecli.limits import STREAM
+from restorecli.runs.items import Item
+
+BESIDE, IN_FOLDER = "{stem}.{task}{suffix}", "{stem}{suffix}"
+NAME_FIELDS = ("stem", "task", "model", "suffix")
+LONGEST_NAME_BYTES = 255  # on every common file system
+
+
+@dataclass(frozen=True, kw_only=True)
+class Naming:
+    """How results are named: ``-o``, ``--name``, ``--in-place``."""
+
+    task: str
+    output: str | None = None
+    template: str | None = None
+    model: str = ""
+    in_place: bool = False
+
+    def __post_init__(self) -> None:
+        if self.in_place and (self.output or self.template):
+            raise UsageError("--in-place goes with neither -o nor --name.")
+        for _, name, spec, conversion in Formatter().parse(self.template or ""):
+            if name is not None and (name not in NAME_FIELDS or spec or conversion):
+                raise UsageError(
+                    f"--name has an unknown field {{{name}}}.",
+                    hint=f"Known: {', '.join(f'{{{known}}}' for known in NAME_FIELDS)}.",
+                )
+        if self.template is not None:
+            self.name(Path("photo.png"), "PNG", self.template)  # path tricks end here
+        _ = self.place  # an address that nothing can use ends here
+
+    @property
+    def to_stdout(self) -> bool:
+        """``-o -``: the result is written to standard output."""
+        return self.output == STREAM
+
+    @cached_property
+    def place(self) -> Path | None:
+        """What ``-o`` names, unless it is standard output: a folder, or a file."""
+        return path_of(self.output) if self.output and not self.to_stdout else None
+
+    @cached_property
+    def names_a_file(self) -> bool:
+        """``-o`` has a picture's ending, and no folder has that name."""
+        if self.place is None:
+            return False
+        return self.place.suffix.lower() in FORMAT_OF_SUFFIX and not self.place.is_dir()
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder that ``-o`` names."""
+        return None if self.names_a_file else self.place
+
+    def name(self, path: Path, kind: str | None, default: str) -> str:
+        """File name of the result of ``path``; ``UsageError`` if it would leave its folder."""
+        suffix = suffix_for(path.suffix, kind)
+        fields = {"stem": path.stem, "suffix": suffix, "task": self.task, "model": self.model}
+        name = (self.template or default).format_map(fields)
+        if name in {"", ".", ".."} or any(c in name for c in "/\\\0"):
+            raise UsageError(
+                f"--name would call a result {name!r}, which is no plain file name.",
+                hint="Choose the folder with -o.",
+            )
+        return name
+
+    def of_file(self, path: Path, kind: str | None) -> Path:
+        """Where the result of a file goes that was named: ``photo.<task>.png``, or by ``-o``.
+
+        ``kind`` is the format of the picture, which matters where its suffix cannot stay.
+        """
+        if self.place is None:
+            return path.with_name(self.name(path, kind, BESIDE))
+        if self.names_a_file:
+            return self.place
+        return self.place / self.name(path, kind, IN_FOLDER)
+
+    def of_stream(self, kind: str | None) -> Path:
+        """Where the result of standard input goes: to the file of ``-o``, or to stdout."""
+        if self.in_place or (self.place is not None and not self.names_a_file):
+            raise UsageError(
+                "A picture from standard input has no name for its result.",
+                hint="Give -o FILE, or nothing for standard output.",
+            )
+        return self.place or Path(f"<stdout>{suffix_for('', kind)}")
+
+    def of_folder(self, folder: Path) -> Path:
+        """Where the tree of results of ``folder`` begins: ``photos.<task>/``, or by ``-o``."""
+        if self.in_place:
+            return folder
+        if self.place is not None:
+            return self.place
+        if is_remote(folder) and len(folder.parts) == 2:
+            raise UsageError(
+                f"{folder} is a whole bucket: no folder is beside it.", hint="Give -o."
+            )
+        return folder.with_name(f"{folder.resolve().name}.{self.task}")
+
+
+def in_place_error(path: Path, kind: str | None) -> OutputError | None:
+    """Why ``path`` cannot be replaced by its result: the format has to stay what it is."""
+    named = FORMAT_OF_SUFFIX.get(path.suffix.lower())
+    if named == {"MPO": "JPEG"}.get(kind or "", kind):
+        return None
+    return OutputError(
+        f"Cannot restore {path} in place: it is {kind}, which its name does not say "
+        "or which cannot be written.",
+        hint="Choose a new name with -o.",
+    )
+
+
+def too_long(target: Path) -> OutputError | None:
+    """A result whose name no file system takes fails before it costs any work."""
+    size_bytes = len(os.fsencode(target.name))
+    if size_bytes <= LONGEST_NAME_BYTES:
+        return None
+    return OutputError(
+        f"Cannot write {target}: the name has {size_bytes} bytes, at most "
+        f"{LONGEST_NAME_BYTES} are possible.",
+        hint="Keep the names with -o FOLDER, or shorten them with --name.",
+    )
+
+
+def refuse_existing(targets: Sequence[Path]) -> None:
+    """Raise ``OutputError`` if there is anything in ``targets``."""
+    if targets:
+        more = f" and {len(targets) - 1} more" if len(targets) > 1 else ""
+        raise OutputError(
+            f"{targets[0]}{more} would be overwritten.",
+            hint="Give --overwrite to replace, --skip-existing to go on, or another -o.",
+        )
+
+
+def refuse_collisions(items: Sequence[Item], *, in_place: bool) -> None:
+    """Raise ``OutputError`` for two inputs with one target, and for targets that are inputs."""
+    folders: dict[str, str] = {}
+    sources = {_key(item.source, folders) for item in items}
+    targets: dict[str, Path] = {}
+    for item in items:
+        if item.to_stdout:
+            continue
+        key = _key(item.target, folders)
+        if key in targets:
+            raise OutputError(
+                f"{targets[key]} and {item.source} would both become {item.target}.",
+                hint="Restore them in two runs, with different -o.",
+            )
+        if key in sources and not in_place:
+            raise OutputError(
+                f"{item.target} is an input and would be replaced by a result.",
+                hint="Choose another place with -o.",
+            )
+        targets[key] = item.source
+
+
+def _key(path: Path, folders: dict[str, str]) -> str:
+    """The same for two names of one file, also where case or composition make no difference.
+
+    ``folders`` remembers where folders really are: asking for each picture takes a minute for a
+    million.
+    """
+    if is_remote(path):
+        return str(path)
+    folder, name = os.path.split(path)
+    if os.path.islink(path) or name == "..":  # noqa: PTH114 (a Path is slower)
+        folder, name = os.path.split(os.path.realpath(path))
+    if folder not in folders:
+        folders[folder] = _folded(os.path.realpath(folder))
+    return f"{folders[folder]}{os.sep}{_folded(name)}"
+
+
+def _folded(name: str) -> str:
+    if name.isascii():
+        return os.path.normcase(name).lower()
+    return unicodedata.normalize("NFC", os.path.normcase(name)).casefold()
