@@ -14,6 +14,7 @@ from restorecli import __version__
 from restorecli.commands import models
 from restorecli.commands.bench import bench
 from restorecli.commands.compare import compare
+from restorecli.commands.degrade import degrade
 from restorecli.commands.doctor import doctor
 from restorecli.commands.metrics import metrics
 from restorecli.commands.restore import TASKS, task_command
@@ -50,6 +51,7 @@ for _task in TASKS:
 app.add_typer(models.app, name="models")
 app.command("metrics")(metrics)
 app.command("compare")(compare)
+app.command("degrade")(degrade)
 app.command("doctor")(doctor)
 app.command("bench")(bench)
 

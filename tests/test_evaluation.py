@@ -15,7 +15,7 @@ from restorecli.degradations.common import from_linear, to_linear
 from restorecli.scoring.metrics import PROTOCOLS, score
 from restorecli.scoring.metrics.smooth import Stains
 from training import classic, evaluate, quality, runner, testsets
-from training.judging import judge
+from training.judging import judge, kept_figures
 from training.stained import RealRow
 from training.testsets import SETS, Pair, aperture_of, digest, made, pairs_of, spread
 
@@ -192,6 +192,23 @@ def test_figures_are_those_of_restore_metrics_and_chroma_is_of_the_set(photograp
     assert (found.psnr_db[1], found.ssim[1]) == pytest.approx(tuple(expected.values()))
     assert found.chroma_ratio == pytest.approx(0.5, abs=0.01)
     assert found.delta_e[0] == 0 < found.delta_e[1]
+
+
+def test_figures_are_kept_and_found_again(tmp_path, photograph):
+    calls = []
+
+    def make():
+        calls.append(1)
+        return judge([photograph // 2], [photograph], PROTOCOLS["rgb"])
+
+    first, again = (kept_figures(tmp_path / "cache", "a key", make) for _ in range(2))
+    assert calls == [1]
+    assert again.protocol is first.protocol
+    assert again.psnr_db == first.psnr_db
+    assert again.chroma_ratio == first.chroma_ratio
+    kept_figures(tmp_path / "cache", "another", make)
+    kept_figures(None, "a key", make)
+    assert calls == [1, 1, 1]
 
 
 def test_one_command_prints_and_writes_every_figure(

@@ -32,6 +32,7 @@ MAY_IMPORT = {
     },
     "console": {"errors", "report", "scoring"},
     "runs": {
+        "degradations",
         "engine",
         "errors",
         "files",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -169,6 +169,10 @@ class Method:
         cv2.imwrite(str(unfinished), restored[..., ::-1])
         unfinished.replace(kept)
         return restored
+
+    def all(self, pairs: Sequence[Pair], cache: Path | None = None) -> list[Levels]:
+        """All of ``pairs``, restored."""
+        return [self(pair, cache) for pair in pairs]
 
     def _made(self, pair: Pair) -> Levels:
         restored = self.apply(pair.degraded.astype(np.float32) / np.float32(255), pair)

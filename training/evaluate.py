@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from restorecli.scoring.metrics import PROTOCOLS
 from training.classic import methods_for
-from training.judging import judge
+from training.judging import judge, kept_figures
 from training.runner import Network, candidates, defaults, restored
 from training.stained import REAL_TASKS, real_rows
 from training.tables import Row, block, gain_of
@@ -64,21 +65,24 @@ def rows_of(
     protocol = PROTOCOLS[chosen.protocol]
     targets = [pair.clean for pair in pairs]
 
-    def row(method: str, kind: str, results: Sequence[Levels]) -> Row:
-        return Row(
-            chosen=chosen, method=method, kind=kind, figures=judge(results, targets, protocol)
+    def row(method: str, kind: str, results: Callable[[], Sequence[Levels]]) -> Row:
+        found = kept_figures(
+            None if kind == "network" else options.cache,
+            f"{method} {chosen.protocol} {digest(pairs)}",
+            lambda: judge(results(), targets, protocol),
         )
+        return Row(chosen=chosen, method=method, kind=kind, figures=found)
 
     inputs = [pair.degraded for pair in pairs]
-    yield row("input", "input", inputs)
+    yield row("input", "input", lambda: inputs)
     for network in networks:
-        results = restored(chosen.task, inputs, network, options.precision)
-        yield row(network.label, "network", results)
+        run = partial(restored, chosen.task, inputs, network, options.precision)
+        yield row(network.label, "network", run)
     if options.networks_only:
         return
     for method in methods_for(chosen):
         if method.is_installed:
-            yield row(method.name, "classic", [method(pair, options.cache) for pair in pairs])
+            yield row(method.name, "classic", partial(method.all, pairs, options.cache))
         else:
             yield Row(chosen=chosen, method=method.name, kind="classic", figures=None)
 
@@ -100,7 +104,7 @@ def arguments() -> argparse.ArgumentParser:
         help='of a file that does not say: derain=hint{"dim": 32, "packing": 2}')  # fmt: skip
     add("--networks-only", action="store_true", help="no classic methods, which take longer")
     add("--precision", default="fp32", help="as for `restore --precision`")
-    add("--cache", type=Path, metavar="DIR", help="keep results of slow classic methods there")
+    add("--cache", type=Path, metavar="DIR", help="keep what classic methods give there")
     add("--json", type=Path, metavar="FILE", help="also write every figure there")
     return parser
 

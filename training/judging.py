@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from skimage.color import deltaE_ciede2000, rgb2lab
 
-from restorecli.scoring.metrics import Protocol, score
+from restorecli.scoring.metrics import PROTOCOLS, Protocol, score
 from training.testsets import Levels
 
 HIGHEST_DB = 99.0  # in place of infinity, for identical pictures
@@ -45,12 +48,33 @@ class Figures:
         return int((self.psnr_db < psnr_db).sum())
 
 
+COLUMNS = ("psnr_db", "ssim", "delta_e", "chroma", "target_chroma")
+
+
+def kept_figures(folder: Path | None, key: str, make: Callable[[], Figures]) -> Figures:
+    """What ``make`` gives, or what it gave when it was last asked with this ``key``."""
+    if folder is None:
+        return make()
+    file = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+    if file.exists():
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        columns = {name: np.array(kept[name], np.float64) for name in COLUMNS}
+        return Figures(protocol=PROTOCOLS[kept["protocol"]], **columns)
+    found = make()
+    folder.mkdir(parents=True, exist_ok=True)
+    data: dict[str, object] = {name: getattr(found, name).tolist() for name in COLUMNS}
+    text = json.dumps({"key": key, "protocol": found.protocol.name, **data})
+    unfinished = file.with_suffix(".part")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(file)
+    return found
+
+
 def judge(results: Sequence[Levels], targets: Sequence[Levels], protocol: Protocol) -> Figures:
     """Compare each result with its target: uint8 RGB (H, W, 3) each."""
     rows = [figures_of(*both, protocol) for both in zip(results, targets, strict=True)]
     columns = np.array(rows, np.float64).T
-    names = ("psnr_db", "ssim", "delta_e", "chroma", "target_chroma")
-    return Figures(protocol=protocol, **dict(zip(names, columns, strict=True)))
+    return Figures(protocol=protocol, **dict(zip(COLUMNS, columns, strict=True)))
 
 
 def figures_of(result: Levels, target: Levels, protocol: Protocol) -> tuple[float, ...]:

@@ -208,8 +208,9 @@ def turned(pair: Pair, quarter_turns: int) -> Pair:
 
 
 def digest(pairs: Sequence[Pair]) -> str:
-    """sha256 of all degraded pixels: two figures compare only where it is the same."""
+    """sha256 of all pixels: two figures compare only where it is the same."""
     state = hashlib.sha256()
     for pair in pairs:
-        state.update(str(pair.degraded.shape).encode() + np.ascontiguousarray(pair.degraded).data)
+        for levels in (pair.degraded, pair.clean):
+            state.update(str(levels.shape).encode() + np.ascontiguousarray(levels).tobytes())
     return state.hexdigest()

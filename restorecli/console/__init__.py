@@ -177,6 +177,19 @@ def show_plan(lines: Sequence[Mapping[str, str]], *, as_json: bool) -> None:
             console.print(f"would {verb} {_safe(line['output'])} from {_safe(line['input'])}")
 
 
+def show_degraded(
+    source: str, written: Sequence[str], error: RestoreError | None, *, as_json: bool, quiet: bool
+) -> None:
+    """What was made of one picture that was spoiled on request, or why nothing was."""
+    if as_json:
+        status = {"status": "failed", "error": str(error)} if error else {"status": "ok"}
+        show_json({"input": source, **({} if error else {"written": list(written)}), **status})
+    if error:
+        words().print(f"[red]failed[/]  {_safe(source)}: {_safe(str(error))}")
+    elif not quiet:
+        words().print(f"[green]done[/]    {_safe(source)} → {_safe(' and '.join(written))}")
+
+
 def show_summary(report: Report, *, as_json: bool, quiet: bool) -> None:
     """Counts, mean scores and settings of a run."""
     if as_json:
