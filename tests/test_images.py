@@ -14,8 +14,7 @@ from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
 from restorecli.errors import InputError, OutputError
 from restorecli.files.atomic import write_atomically
-from restorecli.images import identify, read_photo, write_photo
-from restorecli.images.metadata import exif_upright, xmp_upright
+from restorecli.images import encode_photo, identify, ifd, read_photo, write_photo, xmp
 from restorecli.images.tensors import to_pixels, to_tensor
 from tests.conftest import pixels_of
 
@@ -79,9 +78,9 @@ def test_resetting_the_orientation_changes_nothing_else():
     for order in ("<", ">"):
         entry = struct.pack(f"{order}HHIHH", 0x0112, 3, 1, 6, 0)
         other = struct.pack(f"{order}HHII", 0x8769, 4, 1, 99)
-        head = b"Exif\0\0" + (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, 8)
+        head = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, 8)
         exif = head + struct.pack(f"{order}H", 2) + entry + other + b"maker note"
-        upright = exif_upright(exif)
+        upright = ifd.upright(exif)
         assert len(upright) == len(exif)
         at = exif.index(entry)
         assert upright[:at] == exif[:at]
@@ -91,8 +90,8 @@ def test_resetting_the_orientation_changes_nothing_else():
 
 @given(st.binary(max_size=60))
 def test_broken_exif_and_xmp_stay_as_they_are_in_length(data):
-    assert len(exif_upright(b"Exif\0\0II" + data)) == len(data) + 8
-    assert len(xmp_upright(data)) == len(data)
+    assert len(ifd.upright(b"II" + data)) == len(data) + 2
+    assert len(xmp.upright(data)) == len(data)
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
@@ -124,14 +123,26 @@ def test_palettes_with_and_without_transparency_become_full_colour(tmp_path, pic
     np.testing.assert_array_equal(np.dstack([photo.pixels, photo.alpha]), expected)
 
 
-def test_a_jpeg_is_written_with_the_tables_and_subsampling_it_came_with(tmp_path, picture):
-    for quality, subsampling in ((60, 2), (92, 0)):
-        path, again = tmp_path / "a.jpg", tmp_path / "b.jpg"
-        Image.fromarray(picture(32, 32)).save(path, quality=quality, subsampling=subsampling)
-        write_photo(read_photo(path), again, overwrite=True)
-        with Image.open(path) as source, Image.open(again) as result:
-            assert result.quantization == source.quantization
-            assert result.layer == source.layer
+@pytest.mark.parametrize(("quality", "subsampling"), [(60, 2), (92, 1), (99, 0)])
+def test_a_jpeg_is_never_written_coarser_than_it_came(tmp_path, picture, quality, subsampling):
+    path, again, floor = (tmp_path / name for name in ("a.jpg", "b.jpg", "floor.jpg"))
+    pixels = Image.fromarray(picture(32, 32))
+    pixels.save(path, quality=quality, subsampling=subsampling)
+    pixels.save(floor, quality=max(quality, 95), subsampling=0)
+    photo = read_photo(path)
+    write_photo(photo, again, overwrite=True)
+    with Image.open(floor) as expected, Image.open(again) as result:
+        assert result.quantization == expected.quantization
+        assert result.layer == expected.layer
+    again.write_bytes(encode_photo(photo, again, jpeg_quality="source"))
+    with Image.open(path) as source, Image.open(again) as result:
+        assert result.quantization == source.quantization
+        assert result.layer == source.layer
+    again.write_bytes(encode_photo(photo, again, jpeg_quality=80))
+    with Image.open(again) as result:
+        pixels.save(floor, quality=80)
+        with Image.open(floor) as expected:
+            assert result.quantization == expected.quantization
 
 
 def animated(path):
@@ -180,7 +191,7 @@ def pages(path):
         ("moving.png", animated, "animated"),
         ("pages.tif", pages, "2 pages"),
         ("print.jpg", lambda p: Image.new("CMYK", (8, 8)).save(p), "CMYK"),
-        ("print.tif", lambda p: Image.new("CMYK", (8, 8)).save(p), "SEPARATED"),
+        ("print.tif", lambda p: Image.new("CMYK", (8, 8)).save(p), "CMYK"),
         ("bomb.png", bomb, "60000×60000"),
     ],
 )

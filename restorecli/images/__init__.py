@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from restorecli.images.formats import FORMAT_OF_SUFFIX, HEIC_SUFFIXES, suffix_for
+from restorecli.images.formats import FORMAT_OF_SUFFIX, HEIC_SUFFIXES, READ_SUFFIXES, suffix_for
 from restorecli.images.metadata import Keep
 from restorecli.images.photo import Carried, Photo
 from restorecli.images.reading import MAX_PIXELS, decode_photo, identify, read_file, read_photo
@@ -12,6 +12,7 @@ from restorecli.images.writing import (
     check_target,
     encode_photo,
     lost_in,
+    other_than_named,
     verify,
     write_photo,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "FORMAT_OF_SUFFIX",
     "HEIC_SUFFIXES",
     "MAX_PIXELS",
+    "READ_SUFFIXES",
     "Bits",
     "Carried",
     "FileOptions",
@@ -30,6 +32,7 @@ __all__ = [
     "encode_photo",
     "identify",
     "lost_in",
+    "other_than_named",
     "read_file",
     "read_photo",
     "suffix_for",

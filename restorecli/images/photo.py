@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -13,21 +12,51 @@ Pixels = NDArray[Any]  # uint8, uint16 or float32
 WHITE = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65_535, np.dtype(np.float32): 1}
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A piece of a container that is not pixels, as its bytes stand in the file."""
+
+    name: str  # ``APP4``, ``tEXt``, ``EXIF``, ``uri ``
+    data: bytes
+    behind: bool = False  # it stood behind the pixels
+
+
+class Colours(NamedTuple):
+    """Code points of ISO/IEC 23091-2 (CICP, ``nclx``): how numbers are meant as light."""
+
+    primaries: int
+    transfer: int
+    matrix: int = 0
+    full_range: int = 1
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Carried:
-    """What a file holds beside pixels, as bytes where it is kept as bytes."""
+    """What a file holds beside pixels, as bytes.
 
-    exif: bytes | None = None  # orientation reset to 1: the pixels are upright
-    xmp: bytes | None = None  # likewise
+    ``parts`` are what only a file of the same ``container`` can hold; everything else has its
+    place in several containers and stands in a field of its own.
+    """
+
+    container: str = ""  # as in `formats.WRITABLE`, or HEIF
+    exif: bytes | None = None  # a TIFF block without ``Exif\0\0``; orientation reset to 1
+    exif_gap: tuple[int, int] = (0, 0)  # (start, end) of bytes in ``exif`` that nothing uses
+    xmp: bytes | None = None  # likewise upright
     icc_profile: bytes | None = None
+    icc_name: bytes = b"ICC Profile"  # which only PNG writes down
+    colours: Colours | None = None
     dpi: tuple[float, float] | None = None
-    jpeg_tables: Mapping[int, list[int]] = field(default_factory=dict)  # quantisation, or empty
-    jpeg_subsampling: int = -1  # Pillow's code, -1 unknown
-    jpeg_segments: bytes = b""  # IPTC and long XMP, as they stand in the file
-    jpeg_comment: bytes | None = None
-    avif_subsampling: str = "4:4:4"
-    png_chunks: tuple[tuple[bytes, bytes], ...] = ()  # text, and how colours are meant
-    lossless: bool = False  # how a WebP was coded
+    iptc: bytes | None = None  # its records (IIM)
+    photoshop: bytes | None = None  # image resources, with IPTC where it stood among them
+    comment: bytes | None = None
+    parts: tuple[Part, ...] = ()
+    trailer: bytes = b""  # a clip behind a JPEG
+    jpeg_tables: tuple[tuple[int, ...], ...] = ()  # quantisation of each component
+    jpeg_sampling: tuple[tuple[int, int], ...] = ()  # of each component, across and down
+    avif_subsampling: str = "444"
+    bits: int = 0  # of one channel in the file, if known: 10 and 12 are held in 16
+    lossless: bool = False  # how a WebP, AVIF or JPEG XL was coded
+    was_turned: bool = False  # the pixels were turned to be upright
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,13 +65,14 @@ class Photo:
 
     ``pixels`` are uint8 (0…255), uint16 (0…65535) or float32 (0…1): RGB (H, W, 3) or gray (H, W).
     ``alpha`` has the same type, (H, W), or is ``None``; colours are not multiplied by it.
-    ``notes`` tell what could not be kept.
+    ``notes`` tell what could not be kept, ``lost_pictures`` how many whole pictures are among it.
     """
 
     pixels: Pixels
     alpha: Pixels | None = None
     carried: Carried = field(default_factory=Carried)
     notes: tuple[str, ...] = ()
+    lost_pictures: int = 0
 
     @property
     def size(self) -> tuple[int, int]:
@@ -64,27 +94,40 @@ class Photo:
         alpha = None if self.alpha is None else _in_depth(self.alpha, np.dtype(dtype))
         return replace(self, pixels=_in_depth(self.pixels, np.dtype(dtype)), alpha=alpha)
 
-    def filled(self) -> Pixels:
-        """The pixels with the nearest visible colour wherever the picture is wholly transparent.
+    @property
+    def looks_gray(self) -> bool:
+        """Whether an RGB picture has no colour anywhere: R = G = B."""
+        if self.is_gray:
+            return False
+        few = self.pixels[:: max(1, self.size[0] // 16)]
+        return _is_gray(few) and _is_gray(self.pixels)
 
-        What is hidden there (often black, often the picture's own background) would otherwise be
+    def filled(self) -> Pixels:
+        """The pixels for a network: (H, W, 3), or (H, W) where there is no colour.
+
+        A gray picture that is stored as RGB is restored as the gray that it is, so that no tint
+        comes into it. Wherever the picture is wholly transparent it has the nearest visible colour:
+        what is hidden there (often black, often the picture's own background) would otherwise be
         mixed into the visible edge by a network that looks at neighbours.
         """
+        pixels = self.pixels[..., 0] if self.looks_gray else self.pixels
         hidden = self.hidden
-        if hidden is None:
-            return self.pixels
+        if hidden is None or hidden.all():
+            return pixels
         from scipy import ndimage
 
         nearest = ndimage.distance_transform_edt(
             hidden, return_distances=False, return_indices=True
         )  # (2, H, W)
-        return self.pixels[tuple(nearest)]
+        return pixels[tuple(nearest)]
 
     def with_pixels(self, pixels: Pixels) -> Photo:
-        """The same photograph with other pixels of the same shape; all else is carried.
+        """The same photograph with other pixels of the shape of `filled`; all else is carried.
 
         Where it is wholly transparent, the colour stays what it was.
         """
+        if pixels.ndim == 2 and self.pixels.ndim == 3:
+            pixels = np.repeat(pixels[..., None], 3, axis=2)
         if pixels.shape != self.pixels.shape:
             raise ValueError(f"expected pixels of shape {self.pixels.shape}, got {pixels.shape}")
         photo = self.in_depth(pixels.dtype)
@@ -95,11 +138,16 @@ class Photo:
 
     @property
     def hidden(self) -> NDArray[np.bool_] | None:
-        """Where nothing is seen, (H, W); ``None`` if that is nowhere or everywhere."""
+        """Where nothing is seen, (H, W); ``None`` if that is nowhere."""
         if self.alpha is None:
             return None
         hidden = self.alpha == 0
-        return hidden if hidden.any() and not hidden.all() else None
+        return hidden if hidden.any() else None
+
+
+def _is_gray(pixels: Pixels) -> bool:
+    red, green, blue = (pixels[..., i] for i in range(3))
+    return bool(np.array_equal(red, green) and np.array_equal(red, blue))
 
 
 def _in_depth(values: Pixels, dtype: np.dtype[Any]) -> Pixels:

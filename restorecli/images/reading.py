@@ -5,32 +5,31 @@ from __future__ import annotations
 import io
 import logging
 import stat
+import struct
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
 import numpy as np
-from PIL import Image, ImageCms, JpegImagePlugin, UnidentifiedImageError
+from PIL import Image
 
 from restorecli.errors import InputError
 from restorecli.files.addresses import is_remote
-from restorecli.images import png
+from restorecli.images import bmff, carry, colour, ifd, jpeg, jxl, png, simple, webp
 from restorecli.images.formats import (
-    AVIF_BRANDS,
     HEAD_BYTES,
-    HEIC_BRANDS,
-    READABLE,
-    TIFF_MAGIC,
-    brands,
+    NO_PICTURES,
     foreign,
+    kind_of,
+    refused_name,
     too_large,
 )
-from restorecli.images.metadata import ORIENTATION_TAG, exif_upright, upright, xmp_upright
-from restorecli.images.photo import Carried, Photo
+from restorecli.images.metadata import upright
+from restorecli.images.photo import Carried, Photo, Pixels
 from restorecli.limits import DEFAULT_MAX_PIXELS
 
 MAX_PIXELS = DEFAULT_MAX_PIXELS
@@ -42,11 +41,9 @@ MODES = {  # Pillow's mode → the mode it is read as, without loss
     "PA": "RGBA",
     "RGB": "RGB",
     "RGBA": "RGBA",
+    "CMYK": "CMYK",
 }
-CARRIED_SEGMENTS = {  # of a JPEG: IPTC, and what XMP did not fit into one segment
-    b"\xff\xed": b"Photoshop 3.0\0",
-    b"\xff\xe1": b"http://ns.adobe.com/xmp/extension/\0",
-}
+HEADER_BYTES = 1 << 20  # in which a JPEG says what it is
 
 
 def identify(path: Path) -> str | None:
@@ -59,19 +56,21 @@ def identify(path: Path) -> str | None:
 
 
 def identify_data(file: IO[bytes]) -> str | None:
-    """Format of the picture that starts here, or ``None``; reads as little as it can."""
+    """Format of the picture that starts here, or ``None``; reads as little as it can.
+
+    A kind that is refused by name is returned by that name.
+    """
     head = file.read(HEAD_BYTES)
     if foreign(head):
         return None
-    if head.startswith(TIFF_MAGIC):
-        return "TIFF"
-    if brands(head) & HEIC_BRANDS and not brands(head) & AVIF_BRANDS:
-        return "HEIF"
-    try:
-        with _quiet_decoders(), Image.open(file) as picture:
-            return picture.format
-    except Exception:  # hostile bytes make decoders raise almost anything
-        return None
+    kind = kind_of(head)
+    if kind == "JPEG":
+        frame = jpeg.apart(head + file.read(HEADER_BYTES)).frame
+        return kind if frame is None else frame.kind
+    if kind is None:
+        name = refused_name(head)
+        return None if name in NO_PICTURES else name
+    return kind
 
 
 def read_photo(path: Path, *, max_pixels: int = MAX_PIXELS) -> Photo:
@@ -96,52 +95,292 @@ def read_file(path: Path) -> bytes:
 def decode_photo(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Photo:
     """The photograph in ``data``, which messages call ``name``: upright pixels, alpha, metadata.
 
-    EXIF orientation is applied once and its tag reset. Palettes become RGB, CMYK with a profile
-    becomes sRGB. Pixels are uint8, uint16 or float32, as they are stored. Raises ``InputError``
-    for anything broken, or that could not be kept.
+    EXIF orientation, and what AVIF and HEIC say of cropping and turning, is applied once and reset.
+    Palettes become RGB, CMYK with a profile becomes sRGB. Pixels are uint8, uint16 or float32, as
+    they are stored. Raises ``InputError`` for anything broken, or that could not be kept.
     """
     if not data:
         raise InputError(f"Cannot read {name}: the file is empty (0 bytes).")
     head = data[:HEAD_BYTES]
     _refuse_foreign(name, head)
+    kind = kind_of(head)
+    if kind is None:
+        raise _not_an_image(name, head)
     try:
         with _quiet_decoders():
-            if head.startswith(TIFF_MAGIC):
-                photo, orientation = _tiff(name, data, max_pixels)
-            else:
-                with _opened(name, data) as picture:
-                    _refuse_what_would_be_lost(name, picture, data, max_pixels)
-                    photo, orientation = _decoded(name, picture, data)
+            photo, orientation = READERS[kind](name, data, max_pixels)
             return _turned(photo, orientation)
     except InputError:
         raise
     except MemoryError as error:
         raise InputError(f"Cannot read {name}: there is not enough memory for it.") from error
     except Exception as error:  # hostile bytes make decoders raise almost anything
+        reason = " ".join(str(error).split()) if _is_sentence(error) else "its parts do not fit"
         raise InputError(
-            f"Cannot read {name}: the {len(data):,}-byte file is damaged or truncated ({error}).",
+            f"Cannot read {name}: the {len(data):,}-byte {kind} file is damaged or truncated "
+            f"({reason}).",
             hint="Copy it again from its source.",
         ) from error
 
 
-def _opened(name: str, data: bytes) -> Image.Image:
-    kinds = brands(data[:HEAD_BYTES])
-    if kinds & HEIC_BRANDS and not kinds & AVIF_BRANDS:
-        try:
-            import pillow_heif
-        except ImportError as error:
+def _is_sentence(error: Exception) -> bool:
+    """Whether an exception speaks of the file, and not of Python's own types."""
+    return str(error) != "" and not isinstance(error, (TypeError, IndexError, KeyError,
+                                                      AttributeError, struct.error))  # fmt: skip
+
+
+def _not_an_image(name: str, head: bytes) -> InputError:
+    if kind := refused_name(head):
+        return InputError(
+            f"Cannot restore {name}: it is {kind}, which is not supported.",
+            hint="Convert it to PNG, TIFF, JPEG or WebP.",
+        )
+    beginning = head[:12].decode("latin-1")
+    return InputError(f"Cannot read {name}: not an image (starts with {beginning!r}).")
+
+
+def _refuse_size(name: str, width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise too_large(name, width, height, max_pixels)
+    if width * height == 0:
+        raise ValueError("it has no pixels")
+
+
+def _refuse_frames(name: str, count: int) -> None:
+    if count > 1:
+        raise InputError(
+            f"Cannot restore {name}: it is animated or has several pictures ({count}).",
+            hint="Save the one to restore as a file of its own.",
+        )
+
+
+def _photo(planes: Pixels, arrived: carry.Arrived, *more: str) -> Photo:
+    """A photograph of (H, W), (H, W, 1…4) planes, the last of two or four being alpha."""
+    planes = planes.reshape(*planes.shape[:2], -1)
+    channels = planes.shape[2]
+    return Photo(
+        pixels=planes[..., 0] if channels < 3 else planes[..., :3],
+        alpha=planes[..., -1] if channels in {2, 4} else None,
+        carried=arrived.carried,
+        notes=(*arrived.notes, *more),
+        lost_pictures=arrived.lost_pictures,
+    )
+
+
+def _planes_by_pillow(name: str, data: bytes) -> Pixels:
+    """(H, W) or (H, W, channels) uint8; raises ``InputError`` for modes that would lose."""
+    with Image.open(io.BytesIO(data), formats=PILLOW_FORMATS) as picture:
+        picture.load()
+        if picture.mode not in MODES:
             raise InputError(
-                f"Cannot read {name}: HEIC needs a further package.",
-                hint="Install it with: pip install 'restorecli[heic]'",
-            ) from error
-        pillow_heif.register_heif_opener()
+                f"Cannot restore {name}: its colours are {picture.mode}, expected RGB or gray.",
+                hint="Convert it to RGB first.",
+            )
+        mode = MODES[picture.mode]
+        if "transparency" in picture.info:
+            mode = {"L": "LA", "RGB": "RGBA"}.get(mode, mode)
+        return np.array(picture.convert(mode))
+
+
+PILLOW_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "PPM")
+
+
+def _read_png(name: str, data: bytes, max_pixels: int) -> tuple[Photo, int]:
+    if next(png.chunks(data), ("",))[0] == "CgBI":
+        raise InputError(
+            f"Cannot restore {name}: it is a PNG in Apple's own variant (CgBI), not a true PNG.",
+            hint="Convert it to PNG first.",
+        )
+    head = png.header(data)
+    _refuse_size(name, head.width, head.height, max_pixels)
+    _refuse_frames(name, png.is_animated(data))
+    bare = png.bare(data)
+    if head.depth == 16:
+        import imagecodecs
+
+        planes = imagecodecs.png_decode(bare)  # Pillow makes 8 bits of 16-bit colours
+    else:
+        planes = _planes_by_pillow(name, bare)
+    alpha = png.transparent(data, planes)
+    carried, notes = png.carried(data)
+    photo = _photo(planes, carry.settled(carried, notes))
+    return (photo if alpha is None else replace(photo, alpha=alpha)), _orientation(photo)
+
+
+def _orientation(photo: Photo) -> int:
+    return ifd.orientation(photo.carried.exif) if photo.carried.exif else 1
+
+
+def _read_jpeg(name: str, data: bytes, max_pixels: int) -> tuple[Photo, int]:
+    segments = jpeg.apart(data)
+    frame = segments.frame
+    if frame is None:
+        raise ValueError("it has no frame")
+    _refuse_size(name, frame.width, frame.height, max_pixels)
+    arrived = carry.of_jpeg(segments)
+    bare, notes = jpeg.bare(segments), []
+    if frame.kind == "JPEG":
+        planes = _planes_by_pillow(name, bare)
+    else:
+        planes = _rare_jpeg(name, bare, frame)
+        arrived.carried = replace(arrived.carried, container="", jpeg_tables=())
+        notes.append(f"it is a {frame.kind}, which is not written again")
+    if len(frame.components) == 4:
+        planes = colour.from_cmyk(name, planes, arrived.carried.icc_profile)
+        arrived.carried = replace(
+            arrived.carried, icc_profile=colour.srgb_profile(), jpeg_tables=(), jpeg_sampling=()
+        )
+        notes.append("converted from CMYK to sRGB by its colour profile")
+    photo = _photo(planes, arrived, *notes)
+    return photo, _orientation(photo)
+
+
+def _rare_jpeg(name: str, bare: bytes, frame: jpeg.Frame) -> Pixels:
+    """Lossless JPEG, JPEG-LS and those of 12 bits: uint8, or uint16 from 0 to 65535."""
+    import imagecodecs
+
+    if len(frame.components) not in {1, 3} or frame.kind == "hierarchical JPEG":
+        raise InputError(
+            f"Cannot restore {name}: it is a {frame.kind} of {len(frame.components)} channels, "
+            "which is not supported.",
+            hint="Convert it to PNG or TIFF first.",
+        )
+    decode = imagecodecs.jpegls_decode if frame.marker == 0xF7 else imagecodecs.jpeg8_decode
+    return _from_bits(decode(bare), frame.bits)
+
+
+def _from_bits(values: Pixels, bits: int) -> Pixels:
+    """Values from 0 to 2^bits − 1 as uint8 if that is 255, else as uint16 from 0 to 65535."""
+    if bits == 8:
+        return values.astype(np.uint8)
+    return np.rint(values.astype(np.float64) * (65_535 / (2**bits - 1))).astype(np.uint16)
+
+
+def _read_webp(name: str, data: bytes, max_pixels: int) -> tuple[Photo, int]:
+    _refuse_frames(name, sum(kind == "ANMF" for kind, _ in webp.chunks(data)))
+    inner = webp.size_of(data)
+    if inner:
+        _refuse_size(name, *inner, max_pixels)
+    with Image.open(io.BytesIO(data), formats=("WEBP",)) as picture:
+        _refuse_size(name, *picture.size, max_pixels)
+    photo = _photo(_planes_by_pillow(name, data), carry.settled(webp.carried(data)))
+    return photo, _orientation(photo)
+
+
+def _read_avif(name: str, data: bytes, max_pixels: int) -> tuple[Photo, int]:
+    import imagecodecs
+
+    found, picture = _picture_of_items(name, data, max_pixels)
+    if any(kind == "moov" for kind, _, _ in bmff.boxes(data)):
+        _refuse_frames(name, 2)
+    for coded in found.items.values():
+        inner = bmff.coded_size(coded.data) if coded.kind == "av01" else None
+        if inner and inner[0] * inner[1] > max_pixels:
+            raise too_large(name, *inner, max_pixels)
+        if inner and coded is picture and inner != bmff.size_of(picture):
+            raise ValueError(f"its header promises another size than its picture, {inner}")
+    carried, notes = bmff.carried(found, "AVIF")
+    planes = _from_bits(imagecodecs.avif_decode(data), carried.bits)
+    planes, was_turned = _as_items_say(planes, picture)
+    photo = _photo(planes, carry.settled(carried, notes, lost_pictures=0))
+    return replace(photo, carried=replace(photo.carried, was_turned=was_turned)), 1
+
+
+def _picture_of_items(name: str, data: bytes, max_pixels: int) -> tuple[bmff.Items, bmff.Item]:
+    found = bmff.items(data)
+    picture = found.picture
+    size = bmff.size_of(picture) if picture else None
+    if picture is None or size is None:
+        raise ValueError("it names no picture to show")
+    _refuse_size(name, *size, max_pixels)
+    return found, picture
+
+
+def _as_items_say(planes: Pixels, picture: bmff.Item) -> tuple[Pixels, bool]:
+    """``planes`` cropped, rotated and mirrored, and whether they were turned."""
+    was_turned = False
+    for what, values in bmff.turns(picture, *planes.shape[:2]):
+        if what == "clap":
+            top, left, height, width = values
+            planes = planes[top : top + height, left : left + width]
+        else:
+            was_turned |= what == "imir" or values[0] > 0
+            planes = np.rot90(planes, values[0]) if what == "irot" else np.flip(planes, values[0])
+    return np.ascontiguousarray(planes), was_turned
+
+
+def _read_heif(name: str, data: bytes, max_pixels: int) -> tuple[Photo, int]:
     try:
-        return Image.open(io.BytesIO(data))
-    except UnidentifiedImageError as error:
-        raise InputError(f"Cannot read {name}: not an image {_beginning(data)}.") from error
+        import pillow_heif
+    except ImportError as error:
+        raise InputError(
+            f"Cannot read {name}: HEIC needs a further package.",
+            hint="Install it with: pip install 'restorecli[heic]'",
+        ) from error
+    found, picture = _picture_of_items(name, data, max_pixels)
+    carried, notes = bmff.carried(found, "HEIF")
+    file = pillow_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False)
+    planes = np.array(file[file.primary_index])
+    more = bmff.further_pictures(found)
+    notes = (*notes, f"{more} further picture(s) in it are not kept") if more else notes
+    was_turned = any(kind in {"irot", "imir"} for kind, _ in picture.properties)
+    carried = replace(carried, was_turned=was_turned)
+    return _photo(planes, carry.settled(carried, notes)), 1
 
 
-def _tiff(name: str, data: bytes, max_pixels: int) -> tuple[Photo, int]:
+def _read_jxl(name: str, data: bytes, max_pixels: int) -> tuple[Photo, int]:
+    import imagecodecs
+
+    head = jxl.header(data)
+    _refuse_size(name, head.width, head.height, max_pixels)
+    if head.is_animated:
+        _refuse_frames(name, 2)
+    if head.has_profile:
+        raise InputError(
+            f"Cannot restore {name}: this JPEG XL has a colour profile of its own, "
+            "which cannot be read yet.",
+            hint="Convert it to PNG or TIFF first.",
+        )
+    planes = imagecodecs.jpegxl_decode(data)
+    if planes.dtype.kind == "f":
+        planes = planes.astype(np.float32)
+        if not (planes.min() >= 0 and planes.max() <= 1):  # also true for NaN
+            raise InputError(
+                f"Cannot restore {name}: its values go beyond 0 to 1.", hint="Scale them."
+            )
+    photo = _photo(planes, carry.settled(jxl.carried(data)))
+    carried = replace(photo.carried, was_turned=head.orientation > 1)
+    return replace(photo, carried=carried), 1
+
+
+def _read_bmp(name: str, data: bytes, max_pixels: int) -> tuple[Photo, int]:
+    _refuse_size(name, *simple.bmp_size(data), max_pixels)
+    planes = simple.bmp_planes(data)
+    if planes is None:
+        planes = _planes_by_pillow(name, simple.with_windows_header(data))
+    dpi = None
+    if struct.unpack_from("<I", data, 14)[0] >= 40:
+        across, down = struct.unpack_from("<ii", data, 38)
+        dpi = (across * 0.0254, down * 0.0254) if across > 0 and down > 0 else None
+    return _photo(planes, carry.Arrived(Carried(container="BMP", dpi=dpi, bits=8))), 1
+
+
+def _read_gif(name: str, data: bytes, max_pixels: int) -> tuple[Photo, int]:
+    with Image.open(io.BytesIO(data), formats=("GIF",)) as picture:
+        _refuse_size(name, *picture.size, max_pixels)
+        _refuse_frames(name, getattr(picture, "n_frames", 1))
+        comment = picture.info.get("comment")
+    carried = Carried(container="GIF", comment=comment, bits=8)
+    return _photo(_planes_by_pillow(name, data), carry.Arrived(carried)), 1
+
+
+def _read_pnm(name: str, data: bytes, max_pixels: int) -> tuple[Photo, int]:
+    width, height, _, _ = simple.pnm_header(data)
+    _refuse_size(name, width, height, max_pixels)
+    return _photo(simple.pnm_planes(data), carry.Arrived(Carried(container="PNM"))), 1
+
+
+def _read_tiff(name: str, data: bytes, max_pixels: int) -> tuple[Photo, int]:
     from restorecli.images import tiff
 
     if tiff.is_raw(data):
@@ -149,108 +388,35 @@ def _tiff(name: str, data: bytes, max_pixels: int) -> tuple[Photo, int]:
     return tiff.read_tiff(name, data, max_pixels=max_pixels)
 
 
-def _decoded(name: str, picture: Image.Image, data: bytes) -> tuple[Photo, int]:
-    """The photograph as it lies in its file, and its orientation."""
-    picture.load()  # metadata after the pixels is known only now
-    kind = picture.format
-    tags = picture.getexif()
-    orientation = tags.get(ORIENTATION_TAG, 1)
-    carried = _carried(picture, data)
-    notes: tuple[str, ...] = ()
-    if kind == "MPO" and (further := getattr(picture, "n_frames", 1) - 1) > 0:
-        notes = (f"{further} further picture(s) behind the first one are not kept",)
-    if picture.mode == "CMYK":
-        picture, profile = _rgb_of_cmyk(name, picture)
-        carried = replace(carried, icc_profile=profile, jpeg_tables={}, jpeg_subsampling=-1)
-        notes += ("converted from CMYK to sRGB by its colour profile",)
-    if kind == "PNG" and png.is_deep(data):
-        import imagecodecs
-
-        planes = imagecodecs.png_decode(data)  # Pillow makes 8 bits of 16-bit colours
-    else:
-        mode = MODES[picture.mode]
-        if "transparency" in picture.info:
-            mode = {"L": "LA", "RGB": "RGBA"}.get(mode, mode)
-        planes = np.array(picture.convert(mode))
-    planes = planes.reshape(*planes.shape[:2], -1)
-    channels = planes.shape[2]
-    pixels = planes[..., 0] if channels < 3 else planes[..., :3]
-    alpha = planes[..., -1] if channels in {2, 4} else None
-    return Photo(pixels=pixels, alpha=alpha, carried=carried, notes=notes), orientation
-
-
-def _carried(picture: Image.Image, data: bytes) -> Carried:
-    info, kind = picture.info, picture.format
-    exif, xmp = info.get("exif"), info.get("xmp")
-    if exif is None and kind == "PNG" and (tags := picture.getexif()):
-        exif = tags.tobytes()  # some tools write EXIF as text
-    carried = Carried(
-        exif=exif_upright(exif) if exif else None,
-        xmp=xmp_upright(xmp.encode() if isinstance(xmp, str) else xmp) if xmp else None,
-        icc_profile=info.get("icc_profile"),
-        dpi=info.get("dpi"),
-    )
-    if kind == "PNG":
-        return replace(carried, png_chunks=png.copied_chunks(data))
-    if kind == "WEBP":
-        return replace(carried, lossless=b"VP8L" in data[:4096])
-    if kind == "AVIF":
-        return replace(carried, avif_subsampling=_avif_subsampling(data))
-    if isinstance(picture, JpegImagePlugin.JpegImageFile):
-        return replace(
-            carried,
-            jpeg_tables=picture.quantization,
-            jpeg_subsampling=JpegImagePlugin.get_sampling(picture),
-            jpeg_segments=_jpeg_segments(picture),
-            jpeg_comment=info.get("comment"),
-        )
-    return carried
-
-
-def _jpeg_segments(picture: JpegImagePlugin.JpegImageFile) -> bytes:
-    return b"".join(
-        marker + (len(content) + 2).to_bytes(2, "big") + content
-        for kind, content in picture.applist
-        for marker, beginning in CARRIED_SEGMENTS.items()
-        if kind == f"APP{marker[1] - 0xE0}" and content.startswith(beginning)
-    )
-
-
-def _av1_flags(data: bytes) -> int:
-    """The byte of AVIF's codec configuration that tells depth and subsampling."""
-    at = data.find(b"av1C")
-    return data[at + 6] if 0 <= at < len(data) - 6 else 0
-
-
-def _avif_subsampling(data: bytes) -> str:
-    across, down = _av1_flags(data) & 0x08, _av1_flags(data) & 0x04
-    return "4:2:0" if across and down else "4:2:2" if across else "4:4:4"
-
-
-def _rgb_of_cmyk(name: str, picture: Image.Image) -> tuple[Image.Image, bytes]:
-    """CMYK → sRGB by the embedded profile, and the profile of sRGB."""
-    profile = picture.info.get("icc_profile")
-    if not profile:
-        raise InputError(
-            f"Cannot restore {name}: its colours are CMYK and it has no profile that says which.",
-            hint="Convert it to RGB first.",
-        )
-    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
-    rgb = ImageCms.profileToProfile(
-        picture,
-        ImageCms.ImageCmsProfile(io.BytesIO(profile)),
-        srgb,
-        renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
-        outputMode="RGB",
-        flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
-    )
-    assert rgb is not None  # only in-place conversion gives None
-    return rgb, srgb.tobytes()
+READERS: dict[str, Callable[[str, bytes, int], tuple[Photo, int]]] = {
+    "PNG": _read_png,
+    "JPEG": _read_jpeg,
+    "WEBP": _read_webp,
+    "TIFF": _read_tiff,
+    "AVIF": _read_avif,
+    "HEIF": _read_heif,
+    "JXL": _read_jxl,
+    "BMP": _read_bmp,
+    "GIF": _read_gif,
+    "PNM": _read_pnm,
+}
 
 
 def _turned(photo: Photo, orientation: int) -> Photo:
+    """``photo`` as it is to be seen, and nothing left in it that asks to turn it again."""
+    orientation = orientation if 1 <= orientation <= 8 else 1
     alpha = None if photo.alpha is None else upright(photo.alpha, orientation)
-    return replace(photo, pixels=upright(photo.pixels, orientation), alpha=alpha)
+    was_turned = photo.carried.was_turned or orientation > 1
+    arrived = carry.upright(
+        carry.Arrived(photo.carried, photo.notes, photo.lost_pictures), was_turned=was_turned
+    )
+    return replace(
+        photo,
+        pixels=upright(photo.pixels, orientation),
+        alpha=alpha,
+        carried=arrived.carried,
+        notes=arrived.notes,
+    )
 
 
 def _refuse_foreign(name: str, head: bytes) -> None:
@@ -261,38 +427,6 @@ def _refuse_foreign(name: str, head: bytes) -> None:
 def _foreign(name: str, kind: str) -> InputError:
     hint = "Save its frames as pictures." if "video" in kind else "Develop it to TIFF or PNG first."
     return InputError(f"Cannot restore {name}: it is {kind}, not a picture.", hint=hint)
-
-
-def _refuse_what_would_be_lost(
-    name: str, picture: Image.Image, data: bytes, max_pixels: int
-) -> None:
-    kind = picture.format
-    if kind not in READABLE:
-        raise InputError(
-            f"Cannot restore {name}: {kind} pictures are not supported.",
-            hint="Convert it to PNG, TIFF, JPEG or WebP.",
-        )
-    width, height = picture.size
-    if width * height > max_pixels:
-        raise too_large(name, width, height, max_pixels)
-    if getattr(picture, "is_animated", False) and kind != "MPO":
-        raise InputError(
-            f"Cannot restore {name}: it is animated or has several pictures "
-            f"({getattr(picture, 'n_frames', 0)}).",
-            hint="Save the one to restore as a file of its own.",
-        )
-    bits = 8 + 2 * bool(_av1_flags(data) & 0x40) if kind == "AVIF" else 8
-    if max(bits, picture.info.get("bit_depth", 8)) > 8:  # the latter of HEIC
-        raise InputError(
-            f"Cannot restore {name}: this {kind} has more than 8 bits, and 8 would be left.",
-            hint="Convert it to a 16-bit PNG or TIFF first.",
-        )
-    deep_png = kind == "PNG" and png.is_deep(data)
-    if picture.mode not in {*MODES, "CMYK"} and not deep_png:
-        raise InputError(
-            f"Cannot restore {name}: its colours are {picture.mode}, expected RGB or gray.",
-            hint="Convert it to RGB first.",
-        )
 
 
 ONE_DECODER = threading.RLock()  # the switches below are those of the whole process
@@ -320,7 +454,3 @@ def _cannot_read(path: Path, error: OSError) -> InputError:
     if isinstance(error, IsADirectoryError):
         return InputError(f"Cannot read {path}: it is a folder, expected a picture.")
     return InputError(f"Cannot read {path}: {error.strerror or error}.")
-
-
-def _beginning(data: bytes) -> str:
-    return f"(starts with {data[:12].decode('latin-1')!r})"

@@ -2,7 +2,8 @@
 
 EXIF *is* a small TIFF file. A written TIFF therefore begins with the EXIF block, so that every
 offset in it, makers' notes included, stays true; a new first directory at the end joins its
-entries with those of the picture.
+entries with those of the picture. Of a TIFF that was read, the block holds copies of its
+directories, with the makers' note where it was.
 """
 
 from __future__ import annotations
@@ -11,16 +12,16 @@ import io
 import math
 import struct
 import zlib
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
-from PIL import Image
 
 from restorecli.errors import InputError, OutputError
-from restorecli.images.formats import TIFF_MAGIC, too_large
-from restorecli.images.metadata import EXIF_HEADER, ORIENTATION_TAG, exif_upright, xmp_upright
+from restorecli.images import carry, colour, ifd, photoshop
+from restorecli.images.formats import TIFF_MAGIC, inner_size, too_large
 from restorecli.images.photo import Carried, Photo
 
 DNG_VERSION, XMP, ICC = 50706, 700, 34675
@@ -30,8 +31,13 @@ STRUCTURE = {
     254, 255, 256, 257, 258, 259, 262, 263, 264, 265, 266, 273, 277, 278, 279, 280, 281, 284,
     288, 289, 290, 291, 292, 293, 317, 320, 321, 322, 323, 324, 325, 330, 332, 334, 336, 337, 338,
     339, 340, 341, 342, 347, 512, 513, 514, 515, 517, 518, 519, 520, 521, 529, 530, 531, 532,
-    XMP, ICC, 37724, 50215, 50216,
+    274, XMP, ICC, 37724, 50784,
 }  # fmt: skip
+LEFT_BEHIND = {
+    330: "previews and other pictures below the first one (sub-IFDs) are not kept",
+    37724: "Photoshop's layers are not kept",
+    50784: "Alias' layers are not kept",
+}
 PHOTOMETRIC = tifffile.PHOTOMETRIC
 GRAY = {PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE}
 RAW = {PHOTOMETRIC.CFA, PHOTOMETRIC.LINEAR_RAW}
@@ -63,64 +69,140 @@ def read_tiff(name: str, data: bytes, *, max_pixels: int) -> tuple[Photo, int]:
             raise ValueError("it has no pixels")
         if page.imagewidth * page.imagelength > max_pixels:
             raise too_large(name, page.imagewidth, page.imagelength, max_pixels)
-        if len(file.pages) > 1:
+        further = [p for p in file.pages[1:] if not getattr(p, "is_reduced", False)]
+        if further:
             raise InputError(
-                f"Cannot restore {name}: it has {len(file.pages)} pages, and only one can be kept.",
+                f"Cannot restore {name}: it has {len(further) + 1} pages, and only one can be "
+                "kept.",
                 hint="Split it into one file for each page.",
             )
-        pixels, alpha = _planes(name, page, len(data))
-        carried = _carried(page, data)
-        orientation = page.tags.valueof(ORIENTATION_TAG, 1)
-    return Photo(pixels=pixels, alpha=alpha, carried=carried), orientation
+        notes = [note for tag, note in LEFT_BEHIND.items() if tag in page.tags]
+        if len(file.pages) > 1:
+            notes.append(f"{len(file.pages) - 1} smaller preview(s) behind it are not kept")
+        arrived = carry.settled(_carried(page, data), notes)
+        planes, alpha = _planes(name, page, data)
+        orientation = page.tags.valueof(ifd.ORIENTATION, 1)
+    photo = Photo(
+        pixels=planes,
+        alpha=alpha,
+        carried=arrived.carried,
+        notes=arrived.notes,
+    )
+    if page.photometric == PHOTOMETRIC.SEPARATED:
+        photo = _without_inks(name, photo)
+    return photo, orientation if isinstance(orientation, int) else 1
 
 
-def _planes(
-    name: str, page: tifffile.TiffPage, size_bytes: int
-) -> tuple[NDArray[Any], NDArray[Any] | None]:
-    """Gray or RGB in the type it is stored in, and straight alpha."""
+def _without_inks(name: str, photo: Photo) -> Photo:
+    rgb = colour.from_cmyk(name, photo.pixels, photo.carried.icc_profile)
+    carried = replace(photo.carried, icc_profile=colour.srgb_profile())
+    notes = (*photo.notes, "converted from CMYK to sRGB by its colour profile")
+    return replace(photo, pixels=rgb, carried=carried, notes=notes)
+
+
+def _channels(name: str, page: tifffile.TiffPage) -> int:
+    """How many channels of colour there are; ``InputError`` for what cannot be kept."""
 
     def refuse(what: str) -> InputError:
         return InputError(
             f"Cannot restore {name}: {what}.",
-            hint="Expected gray or RGB of 8 or 16 bits or float32, with or without straight alpha.",
+            hint="Expected gray, RGB or CMYK of 1 to 16 bits, or float32, with or without straight "
+            "alpha.",
         )
 
     photometric, extra = page.photometric, tuple(page.extrasamples)
     from_jpeg = page.compression in {6, 7} and photometric == PHOTOMETRIC.YCBCR
     palette = photometric == PHOTOMETRIC.PALETTE
-    if photometric not in GRAY | {PHOTOMETRIC.RGB} and not from_jpeg and not palette:
+    inks = photometric == PHOTOMETRIC.SEPARATED and page.samplesperpixel == 4
+    known = GRAY | {PHOTOMETRIC.RGB}
+    if photometric not in known and not from_jpeg and not palette and not inks:
         kind = getattr(photometric, "name", photometric)
         raise refuse(f"its colours are {kind}")
-    if extra not in {(), (2,)}:
-        raise refuse("its alpha is premultiplied or of unknown meaning")
+    if extra not in {(), (1,), (2,)}:
+        raise refuse("it has further channels whose meaning is unknown")
     if page.imagedepth != 1 or page.dtype not in (bool, np.uint8, np.uint16, np.float32):
         raise refuse(f"its values are {page.dtype}")
-    if page.dtype in (np.uint8, np.uint16) and page.bitspersample not in {4, 8, 16}:
+    if page.dtype in (np.uint8, np.uint16) and not isinstance(page.bitspersample, int):
         raise refuse(f"it has {page.bitspersample} bits per channel")
-    _refuse_missing_data(page, size_bytes)
+    return 4 if inks else 1 if photometric in GRAY or palette else 3
+
+
+def _planes(
+    name: str, page: tifffile.TiffPage, data: bytes
+) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    """Gray, RGB or CMYK in the type it is stored in, and straight alpha."""
+    channels = _channels(name, page)
+    extra = tuple(page.extrasamples)
+    _refuse_missing_data(page, len(data))
+    _refuse_other_sizes(name, page, data)
     values = page.asarray(maxworkers=1)
     if page.planarconfig == 2 and page.samplesperpixel > 1:
         values = np.moveaxis(values, 0, -1)
-    if palette:
-        values = (np.asarray(page.colormap) >> 8).astype(np.uint8).T[values]
-    elif values.dtype == bool:
-        values = values.astype(np.uint8) * 255
-    elif page.bitspersample == 4:
-        values = values * np.uint8(17)
-    channels = 1 if photometric in GRAY else 3
     values = values.reshape(page.imagelength, page.imagewidth, channels + len(extra))
+    if page.photometric == PHOTOMETRIC.PALETTE:
+        alpha = values[..., 1] if extra else None
+        return _coloured(page, values[..., 0]), alpha
+    values = _whole_range(name, page, values)
+    if page.photometric == PHOTOMETRIC.MINISWHITE:
+        light = ~values if values.dtype.kind == "u" else 1 - values
+        values = np.concatenate([light[..., :1], values[..., 1:]], axis=-1)
+    pixels = values[..., 0] if channels == 1 else values[..., :channels]
+    alpha = values[..., channels] if extra else None
+    if extra == (1,) and alpha is not None:
+        most = np.iinfo(alpha.dtype).max if alpha.dtype.kind == "u" else 1
+        if (alpha != most).any():
+            raise InputError(
+                f"Cannot restore {name}: its colours are premultiplied by its alpha.",
+                hint="Save it with straight (unassociated) alpha.",
+            )
+    return pixels, alpha
+
+
+def _coloured(page: tifffile.TiffPage, indices: NDArray[Any]) -> NDArray[Any]:
+    """The colours of a palette: (H, W, 3) uint8.
+
+    A map without a value above 255 was written by a program that took 255 for white, as libtiff
+    and other readers also conclude.
+    """
+    colours = np.asarray(page.colormap)
+    if colours.max(initial=0) > 255:
+        colours = np.rint(colours / 257)
+    return colours.astype(np.uint8).T[indices.astype(np.intp)]
+
+
+def _whole_range(name: str, page: tifffile.TiffPage, values: NDArray[Any]) -> NDArray[Any]:
+    """``values`` with white at 255, 65535 or 1."""
+    if values.dtype == bool:
+        return values.astype(np.uint8) * 255
     if values.dtype.kind == "f":
-        values = values.astype(np.float32)
         low, high = values.min(), values.max()
         if not (low >= 0 and high <= 1):  # also true for NaN
             raise InputError(
                 f"Cannot restore {name}: its values go from {low:g} to {high:g}, expected 0 to 1.",
                 hint="Scale them, and replace NaN and infinity.",
             )
-    pixels = values[..., 0] if channels == 1 else values[..., :3]
-    if photometric == PHOTOMETRIC.MINISWHITE:
-        pixels = ~pixels if values.dtype.kind == "u" else 1 - pixels
-    return pixels, values[..., channels] if extra else None
+        return values.astype(np.float32)
+    white, most = np.iinfo(values.dtype).max, 2**page.bitspersample - 1
+    if most == white:
+        return values
+    return np.rint(values * (white / most)).astype(values.dtype)
+
+
+def _refuse_other_sizes(name: str, page: tifffile.TiffPage, data: bytes) -> None:
+    """Refuse a strip or tile that says of itself that it is larger than the page lets it be."""
+    for at, size in zip(page.dataoffsets, page.databytecounts, strict=True):
+        found = inner_size(data[at : at + size])
+        if found is None:
+            continue
+        width, height = found
+        rows, columns = page.rowsperstrip, page.imagewidth
+        if page.is_tiled:
+            rows, columns = page.tilelength, page.tilewidth
+        if width > columns or height > rows:
+            raise InputError(
+                f"Cannot read {name}: a piece of {columns}×{rows} pixels says of itself that it "
+                f"has {width}×{height}."
+            )
 
 
 def _refuse_missing_data(page: tifffile.TiffPage, size_bytes: int) -> None:
@@ -133,20 +215,27 @@ def _refuse_missing_data(page: tifffile.TiffPage, size_bytes: int) -> None:
 
 
 def _carried(page: tifffile.TiffPage, data: bytes) -> Carried:
-    tags = Image.Exif()
-    try:
-        tags.load(data)
-        for tag in STRUCTURE & set(tags):
-            del tags[tag]
-        exif = exif_upright(tags.tobytes()) if len(tags) else None
-    except Exception:  # Pillow reports broken tags in many ways; pixels do not depend on them
-        exif = None
-    xmp, icc_profile = page.tags.valueof(XMP), page.tags.valueof(ICC)
+    packet, icc_profile = page.tags.valueof(XMP), page.tags.valueof(ICC)
+    block = ifd.block_of(data)
+    values = {}
+    for entry in block.first().entries if block else ():
+        if block and entry.tag in {carry.IPTC_TAG, carry.PHOTOSHOP_TAG}:
+            values[entry.tag] = block.value(entry)
+    resources = values.get(carry.PHOTOSHOP_TAG)
+    other = {}
+    if resources and photoshop.has_thumbnail(resources):
+        other = {carry.PHOTOSHOP_TAG: photoshop.without_thumbnail(resources)}
+    exif, gap = ifd.copied(data, STRUCTURE, holds_note=True, other=other)
     return Carried(
-        exif=exif,
-        xmp=xmp_upright(_bytes(xmp)) if xmp else None,
+        container="TIFF",
+        exif=exif or None,
+        exif_gap=gap,
+        xmp=_bytes(packet) if packet else None,
         icc_profile=_bytes(icc_profile) if icc_profile else None,
+        iptc=values.get(carry.IPTC_TAG),
+        photoshop=resources,
         dpi=_dpi(page),
+        bits=page.bitspersample if isinstance(page.bitspersample, int) else 0,
     )
 
 
@@ -167,7 +256,7 @@ def encode_tiff(photo: Photo) -> bytes:
 
     Raises ``OutputError`` above 4 GB, which TIFF's offsets cannot reach.
     """
-    exif = (photo.carried.exif or b"").removeprefix(EXIF_HEADER)
+    exif = photo.carried.exif or b""
     if exif[:4] not in TIFF_MAGIC[:2]:
         exif = b"II*\0" + struct.pack("<I", 8) + struct.pack("<HI", 0, 0)
     order: Literal["<", ">"] = "<" if exif.startswith(b"II") else ">"
@@ -192,17 +281,7 @@ def encode_tiff(photo: Photo) -> bytes:
     height, width, channels = planes.shape
     is_float = planes.dtype.kind == "f"
     rows = max(1, STRIP_BYTES // (width * channels * planes.itemsize))
-    offsets, sizes = [], []
-    for top in range(0, height, rows):
-        strip = planes[top : top + rows]
-        if not is_float:  # predictor 2: differences along the row, modulo the type
-            strip = np.concatenate([strip[:, :1], strip[:, 1:] - strip[:, :-1]], axis=1)
-        coded = zlib.compress(strip.astype(strip.dtype.newbyteorder(order)).tobytes())
-        offsets.append(len(body))
-        sizes.append(len(coded))
-        body.extend(coded + b"\0" * (len(coded) % 2))
-        if len(body) > 0xF000_0000:
-            raise OutputError("TIFF cannot hold more than 4 GB.", hint="Choose a .png name.")
+    offsets, sizes = _put_strips(body, planes, rows, photo.carried.exif_gap, order)
     numbers(256, "I", width)
     numbers(257, "I", height)
     numbers(258, "H", *[photo.bits] * channels)
@@ -219,7 +298,11 @@ def encode_tiff(photo: Photo) -> bytes:
         for i, dpi in enumerate(photo.carried.dpi):
             add(X_RESOLUTION + i, 5, 1, struct.pack(f"{order}II", round(dpi * 10_000), 10_000))
         numbers(RESOLUTION_UNIT, "H", 2)
-    for tag, kind, value in ((XMP, 1, photo.carried.xmp), (ICC, 7, photo.carried.icc_profile)):
+    carried = photo.carried
+    blocks = {XMP: (1, carried.xmp), ICC: (7, carried.icc_profile)}
+    if carried.container != "TIFF":  # else they stand in the block
+        blocks |= {carry.IPTC_TAG: (7, carried.iptc), carry.PHOTOSHOP_TAG: (1, carried.photoshop)}
+    for tag, (kind, value) in blocks.items():
         if value:
             add(tag, kind, len(value), value)
     body[4:8] = struct.pack(f"{order}I", len(body))
@@ -227,6 +310,31 @@ def encode_tiff(photo: Photo) -> bytes:
     body.extend(b"".join(entries[tag] for tag in sorted(entries)))
     body.extend(struct.pack(f"{order}I", 0))
     return bytes(body)
+
+
+def _put_strips(
+    body: bytearray, planes: NDArray[Any], rows: int, gap: tuple[int, int], order: Literal["<", ">"]
+) -> tuple[list[int], list[int]]:
+    """Compress strips of ``rows`` into ``body``, first where it has a gap; offsets and sizes."""
+    offsets, sizes = [], []
+    free, free_end = gap[0] + gap[0] % 2, gap[1]
+    for top in range(0, planes.shape[0], rows):
+        strip = planes[top : top + rows]
+        if strip.dtype.kind != "f":  # predictor 2: differences along the row, modulo the type
+            strip = np.concatenate([strip[:, :1], strip[:, 1:] - strip[:, :-1]], axis=1)
+        coded = zlib.compress(strip.astype(strip.dtype.newbyteorder(order)).tobytes())
+        sizes.append(len(coded))
+        if free + len(coded) <= free_end:
+            body[free : free + len(coded)] = coded
+            offsets.append(free)
+            free += len(coded) + len(coded) % 2
+            continue
+        body.extend(b"\0" * (len(body) % 2))
+        offsets.append(len(body))
+        body.extend(coded + b"\0" * (len(coded) % 2))
+        if len(body) > 0xF000_0000:
+            raise OutputError("TIFF cannot hold more than 4 GB.", hint="Choose a .png name.")
+    return offsets, sizes
 
 
 def _entries(exif: bytes, order: str) -> dict[int, bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,14 +13,16 @@ from PIL import Image
 
 from restorecli.errors import OutputError, RestoreError
 from restorecli.files.atomic import write_atomically
-from restorecli.images import png
+from restorecli.images import bmff, carry, colour, jpeg, jxl, png, webp
 from restorecli.images.formats import FORMAT_OF_SUFFIX, WRITABLE
 from restorecli.images.metadata import Keep, reduced
-from restorecli.images.photo import Photo
+from restorecli.images.photo import Photo, Pixels
 from restorecli.images.reading import MAX_PIXELS, decode_photo
 
 Bits = Literal["source", "8", "16"]
-NEW_LOSSY_QUALITY = 95  # where the source had no JPEG, WebP or AVIF quality to follow
+JpegQuality = int | Literal["source"] | None  # ``None``: the source's, but at least 95
+NEW_LOSSY_QUALITY = 95  # and the least that a result gets: what was restored is to survive
+NEW_LOSSY_DISTANCE = 0.5  # the same for JPEG XL
 TYPE_OF_BITS = {"8": np.uint8, "16": np.uint16}
 
 
@@ -36,19 +39,30 @@ class FileOptions:
         return photo.pixels.dtype if self.bits == "source" else np.dtype(TYPE_OF_BITS[self.bits])
 
 
-def check_target(path: Path, *, alpha: bool, bits: int = 8) -> None:
-    """Refuse a name whose format is unknown or cannot hold what the photograph has."""
+def format_of(path: Path) -> str:
+    """The format that the suffix of ``path`` names; ``OutputError`` if it names none."""
     kind = FORMAT_OF_SUFFIX.get(path.suffix.lower())
     if kind is None:
         raise OutputError(
             f"Cannot write {path}: unknown format {path.suffix or 'without a suffix'}.",
             hint=f"Use one of {', '.join(FORMAT_OF_SUFFIX)}.",
         )
+    return kind
+
+
+def check_target(path: Path, *, alpha: bool, bits: int = 8, stored_bits: int = 0) -> None:
+    """Refuse a name whose format is unknown or cannot hold what the photograph has.
+
+    ``stored_bits`` are those of the source's file, which may be 10 or 12 where ``bits`` are 16.
+    """
+    kind = format_of(path)
     if alpha and not WRITABLE[kind].alpha:
         raise OutputError(
             f"Cannot write {path}: the photograph has transparency, which {kind} cannot keep.",
             hint="Choose a .png, .tif or .webp name with -o.",
         )
+    if bits == 16 and stored_bits in {10, 12} and stored_bits in WRITABLE[kind].bits:
+        return
     if bits not in WRITABLE[kind].bits:
         raise OutputError(
             f"Cannot write {path}: the result has {bits} bits, which {kind} cannot keep.",
@@ -56,26 +70,67 @@ def check_target(path: Path, *, alpha: bool, bits: int = 8) -> None:
         )
 
 
-def lost_in(path: Path, photo: Photo) -> tuple[str, ...]:
+def other_than_named(path: Path, photo: Photo) -> str | None:
+    """A note if the file ``path`` is of another format than its name says."""
+    named = FORMAT_OF_SUFFIX.get(path.suffix.lower())
+    found = photo.carried.container
+    return (
+        f"it is {found}, although its name ends with {path.suffix}"
+        if (named and found and named != found)
+        else None
+    )
+
+
+def lost_in(path: Path, photo: Photo, *, metadata: Keep = "keep") -> tuple[str, ...]:
     """Notes on metadata that the format of ``path`` cannot hold."""
-    carried = photo.carried
-    if WRITABLE[FORMAT_OF_SUFFIX[path.suffix.lower()]].metadata:
-        return ()
-    held = {"EXIF": carried.exif, "XMP": carried.xmp, "the colour profile": carried.icc_profile}
-    lost = " and ".join(name for name, value in held.items() if value)
-    return (f"{path.suffix} cannot keep {lost}",) if lost else ()
+    kind = format_of(path)
+    carried = reduced(photo.carried, metadata)
+    notes = list(carry.moved(carried, kind)[1])
+    if photo.carried.trailer and not carried.trailer:
+        notes.append("the clip behind the picture is not kept: it may tell where it was taken")
+    if kind in NO_PROFILES and (carried.icc_profile or not colour.is_srgb(carried.colours)):
+        notes.append(f"converted to sRGB: {kind} can say nothing else of its colours")
+    return tuple(notes)
 
 
-def encode_photo(photo: Photo, path: Path, *, metadata: Keep = "keep") -> bytes:
+NO_PROFILES = {"BMP", "JXL"}
+NO_CODE_POINTS = {"JPEG", "WEBP", "TIFF"}
+
+
+def encode_photo(
+    photo: Photo,
+    path: Path,
+    *,
+    metadata: Keep = "keep",
+    jpeg_quality: JpegQuality = None,
+) -> bytes:
     """The content of ``path``, in the format of its suffix; raises ``OutputError``."""
-    check_target(path, alpha=photo.alpha is not None, bits=photo.bits)
-    photo = replace(photo, carried=reduced(photo.carried, metadata))
+    kind = format_of(path)
+    check_target(
+        path, alpha=photo.alpha is not None, bits=photo.bits,
+        stored_bits=photo.carried.bits,
+    )  # fmt: skip
     try:
-        return _encoded(photo, FORMAT_OF_SUFFIX[path.suffix.lower()])
+        return _encoded(_for_format(photo, kind, str(path), metadata), kind, jpeg_quality)
     except RestoreError:
         raise
     except Exception as error:  # an encoder refuses, for example, 20,000 pixels in a row of WebP
         raise OutputError(f"Cannot encode {path}: {error}.") from error
+
+
+def _for_format(photo: Photo, kind: str, name: str, metadata: Keep) -> Photo:
+    """``photo`` with the metadata that a file of ``kind`` gets, true of its pixels."""
+    carried, _ = carry.moved(reduced(photo.carried, metadata), kind)
+    photo = replace(photo, carried=carry.true_of(carried, photo))
+    if kind in NO_PROFILES:
+        return colour.to_srgb(photo, name)
+    colours = photo.carried.colours
+    if kind in NO_CODE_POINTS and colours and not photo.carried.icc_profile:
+        profile = None
+        if not colour.is_srgb(colours):
+            profile = colour.profile_of(colours, name, gray=photo.is_gray)
+        photo = replace(photo, carried=replace(photo.carried, icc_profile=profile, colours=None))
+    return photo
 
 
 def write_photo(photo: Photo, path: Path, *, overwrite: bool) -> None:
@@ -96,7 +151,7 @@ def verify(data: bytes, photo: Photo, path: Path) -> None:
         raise OutputError(f"{path} was not replaced: the result would have another size.")
 
 
-def _encoded(photo: Photo, kind: str) -> bytes:
+def _encoded(photo: Photo, kind: str, jpeg_quality: JpegQuality) -> bytes:
     if kind == "TIFF":
         from restorecli.images.tiff import encode_tiff
 
@@ -104,41 +159,125 @@ def _encoded(photo: Photo, kind: str) -> bytes:
     planes = photo.pixels
     if photo.alpha is not None:
         planes = np.dstack([planes, photo.alpha])
-    if kind == "PNG" and photo.bits == 16:
+    carried = photo.carried
+    if kind == "PNG":
+        return png.with_parts(_png(planes), carried)
+    if kind == "AVIF":
+        return bmff.with_parts(_avif(planes, photo), carried)
+    if kind == "JXL":
+        return jxl.with_parts(_jxl(planes, photo), carried)
+    target = io.BytesIO()
+    Image.fromarray(planes).save(target, kind, **_options(photo, kind, jpeg_quality))
+    data = target.getvalue()
+    if kind == "JPEG":
+        return jpeg.with_parts(data, carried)
+    return webp.with_parts(data, carried, photo.size) if kind == "WEBP" else data
+
+
+def _png(planes: Pixels) -> bytes:
+    if planes.dtype == np.uint16:
         import imagecodecs
 
-        return png.with_chunks(bytes(imagecodecs.png_encode(planes, level=6)), photo.carried)
+        return bytes(imagecodecs.png_encode(planes, level=6))
     target = io.BytesIO()
-    Image.fromarray(planes).save(target, kind, **_options(photo, kind))
-    data = target.getvalue()
-    return png.with_chunks(data, photo.carried) if kind == "PNG" else data
+    Image.fromarray(planes).save(target, "PNG")
+    return target.getvalue()
 
 
-def _options(photo: Photo, kind: str) -> dict[str, Any]:
+def _avif(planes: Pixels, photo: Photo) -> bytes:
+    """Colour by its code points, in the depth and subsampling of the source."""
+    import imagecodecs
+
+    carried = photo.carried
+    bits = 8
+    if planes.dtype == np.uint16:
+        bits = carried.bits
+        planes = np.rint(planes * ((2**bits - 1) / 65_535)).astype(np.uint16)
+    given = carried.colours
+    primaries, transfer = (given.primaries, given.transfer) if given else (1, 13)
+    if carried.icc_profile:
+        primaries, transfer = (given.primaries, given.transfer) if given else (2, 2)
+    subsampling = carried.avif_subsampling if carried.container == "AVIF" else "444"
+    matrix = given.matrix if given and given.matrix in MATRICES else 6
+    return bytes(
+        imagecodecs.avif_encode(
+            planes,
+            # Alpha is coded with the same quality, and is to stay as it is.
+            level=NEW_LOSSY_QUALITY if photo.alpha is None else 100,
+            bitspersample=bits,
+            pixelformat="400" if photo.is_gray else subsampling,
+            primaries=primaries,
+            transfer=transfer,
+            matrix=2 if photo.is_gray else matrix,
+            numthreads=1,
+        )
+    )
+
+
+MATRICES = {1, 5, 6, 9}  # those that are linear in what they mix
+
+
+def _jxl(planes: Pixels, photo: Photo) -> bytes:
+    """Lossless, unless the source was lossy and has 8 bits."""
+    import imagecodecs
+
+    carried = photo.carried
+    is_lossless = planes.dtype != np.uint8 or carried.lossless or carried.container not in LOSSY
+    quality = {"lossless": True} if is_lossless else {"distance": NEW_LOSSY_DISTANCE}
+    data = bytes(imagecodecs.jpegxl_encode(planes, usecontainer=False, numthreads=1, **quality))
+    start, end = 0, len(data)
+    if not data.startswith(jxl.CODESTREAM):
+        start, end = next((a, b) for name, a, b in bmff.boxes(data) if name == "jxlc")
+    if planes.dtype == np.uint8:
+        return data
+    # The encoder takes values of more than 8 bits for linear light; ours are as they are shown.
+    return data[:start] + jxl.with_srgb_curve(data[start:end]) + data[end:]
+
+
+SUBSAMPLINGS: dict[tuple[tuple[int, int], ...], int] = {  # Pillow's codes
+    ((2, 1), (1, 1), (1, 1)): 1,
+    ((2, 2), (1, 1), (1, 1)): 2,
+}
+LOSSY = {"JPEG", "WEBP", "AVIF", "HEIF", "JXL"}
+
+
+def _options(photo: Photo, kind: str, jpeg_quality: JpegQuality) -> dict[str, Any]:
     """What Pillow is told beside the pixels."""
     carried = photo.carried
-    dpi = {"dpi": carried.dpi} if carried.dpi else {}
-    if kind == "PNG":
-        return {}
     if kind == "BMP":
-        return dpi
-    options: dict[str, Any] = {
-        "exif": carried.exif,
-        "xmp": carried.xmp,
-        "icc_profile": carried.icc_profile,
-    }
+        return {"dpi": carried.dpi} if carried.dpi else {}
     if kind == "WEBP":
-        options |= {"lossless": carried.lossless, "quality": NEW_LOSSY_QUALITY, "exact": True}
-    if kind == "AVIF":
-        # Alpha is coded with the same quality, and is to stay as it is.
-        options["quality"] = NEW_LOSSY_QUALITY if photo.alpha is None else 100
-        if not photo.is_gray:
-            options["subsampling"] = carried.avif_subsampling
-    if kind == "JPEG":
-        options |= dpi | {"extra": carried.jpeg_segments, "comment": carried.jpeg_comment}
-        if carried.jpeg_tables:
-            options["qtables"] = dict(carried.jpeg_tables)
-            options["subsampling"] = carried.jpeg_subsampling
-        else:
-            options |= {"quality": NEW_LOSSY_QUALITY, "subsampling": 0}
-    return {name: value for name, value in options.items() if value is not None}
+        return {"lossless": carried.lossless, "quality": NEW_LOSSY_QUALITY, "exact": True}
+    return _jpeg_options(photo, jpeg_quality)
+
+
+def _jpeg_options(photo: Photo, quality: JpegQuality) -> dict[str, Any]:
+    """Tables and subsampling: each step as fine as in the source, or at `NEW_LOSSY_QUALITY`.
+
+    A number is that quality. ``source`` keeps the source's own tables and subsampling, where an
+    encoder can write it.
+    """
+    tables = photo.carried.jpeg_tables
+    if isinstance(quality, int) or not tables or len(tables) not in {1, 3}:
+        number = quality if isinstance(quality, int) else NEW_LOSSY_QUALITY
+        return {"quality": number, "subsampling": 0}
+    fine = _tables_of_quality(NEW_LOSSY_QUALITY)
+    different = 1 if photo.is_gray else 3 if tables[1:2] != tables[2:3] else 2
+    natural = [jpeg.natural(table) for table in tables[:different]]
+    if quality == "source":
+        sampling = SUBSAMPLINGS.get(photo.carried.jpeg_sampling, 0)
+        return {"qtables": dict(enumerate(natural)), "subsampling": sampling}
+    finest = [
+        [min(pair) for pair in zip(table, fine[min(i, 1)], strict=True)]
+        for i, table in enumerate(natural)
+    ]
+    return {"qtables": dict(enumerate(finest)), "subsampling": 0}
+
+
+@cache
+def _tables_of_quality(quality: int) -> tuple[list[int], list[int]]:
+    """Quantisation of brightness and colour that libjpeg uses at ``quality``."""
+    target = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(target, "JPEG", quality=quality)
+    tables = jpeg.tables(jpeg.apart(target.getvalue()))
+    return jpeg.natural(tables[0]), jpeg.natural(tables[1])

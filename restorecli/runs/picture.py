@@ -17,6 +17,7 @@ from restorecli.images import (
     decode_photo,
     encode_photo,
     lost_in,
+    other_than_named,
     read_file,
     verify,
 )
@@ -37,7 +38,20 @@ def read(item: Item, files: FileOptions) -> tuple[bytes, Photo, DTypeLike]:
     data = item.data if item.data is not None else read_file(item.source)
     photo = decode_photo(data, str(item.source), max_pixels=files.max_pixels)
     dtype = files.depth_of(photo)
-    check_target(item.target, alpha=photo.alpha is not None, bits=8 * dtype.itemsize)
+    check_target(
+        item.target,
+        alpha=photo.alpha is not None,
+        bits=8 * dtype.itemsize,
+        stored_bits=photo.carried.bits,
+    )
+    if photo.lost_pictures and item.source == item.target:
+        raise OutputError(
+            f"Cannot restore {item.source} in place: {photo.lost_pictures} further picture(s) "
+            "in it would be lost.",
+            hint="Choose a new name with -o.",
+        )
+    if note := other_than_named(item.source, photo):
+        photo = replace(photo, notes=(note, *photo.notes))
     return data, photo, dtype
 
 
@@ -49,7 +63,7 @@ def write(
     ``source`` is the content of the input, whose hash goes into the manifest.
     """
     data = encode_photo(photo, item.target, metadata=files.metadata)
-    notes = lost_in(item.target, photo)
+    notes = lost_in(item.target, photo, metadata=files.metadata)
     if item.to_stdout:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
