@@ -38,6 +38,18 @@ Metadata = Annotated[
     Literal["keep", "safe", "none"],
     typer.Option("--metadata", help="safe: without place, owner, serial numbers. none: no EXIF."),
 ]
+Format = Annotated[
+    Literal["source", "png", "jpeg", "webp", "tiff", "avif", "jxl"],
+    typer.Option("--format", help="Of the results. source: what each picture really is."),
+]
+JpegQuality = Annotated[
+    str | None,
+    typer.Option(
+        "--jpeg-quality",
+        metavar="N|source",
+        help="Of JPEG results. Default: the source's, but at least 95, colours in full.",
+    ),
+]
 MaxPixels = Annotated[
     int, typer.Option("--max-pixels", min=1, help="Refuse files that promise more.")
 ]
@@ -147,6 +159,8 @@ class Asked:
     name: Name = None
     bits: Bits = "source"
     metadata: Metadata = "keep"
+    format: Format = "source"
+    jpeg_quality: JpegQuality = None
     max_pixels: MaxPixels = DEFAULT_MAX_PIXELS
     dry_run: DryRun = False
     model: Model = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from restorecli.commands.options import Asked
 from restorecli.errors import UsageError
@@ -51,11 +51,24 @@ def parse_overlap(overlap_px: int | None, tile: int | None) -> int:
     return overlap_px
 
 
+def parse_jpeg_quality(text: str | None) -> int | Literal["source"] | None:
+    """``source``, a number from 1 to 100, or ``None`` for the default."""
+    if text is None or text == "source":
+        return text  # type: ignore[return-value]
+    if not text.isdigit() or not 1 <= int(text) <= 100:
+        raise UsageError(
+            f"--jpeg-quality {text!r} is neither a number from 1 to 100 nor source.",
+            hint="Leave it out for the source's quality, but at least 95.",
+        )
+    return int(text)
+
+
 def refuse_contradictions(asked: Asked) -> None:
     """Raise ``UsageError`` for options that do not go together, before anything is loaded."""
     overlap_px = None if asked.protocol == "published" else asked.overlap
     parse_overlap(overlap_px, parse_tile(asked.tile))
     parse_memory(asked.max_memory)
+    parse_jpeg_quality(asked.jpeg_quality)
     _refuse_engine(asked)
     if asked.quality not in {None, "fast", "best"}:
         raise UsageError(f"--quality {asked.quality!r} is neither fast nor best.")

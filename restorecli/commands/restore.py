@@ -11,6 +11,7 @@ import typer
 from restorecli.commands import models
 from restorecli.commands.options import Asked
 from restorecli.commands.parsing import (
+    parse_jpeg_quality,
     parse_memory,
     parse_overlap,
     parse_tile,
@@ -21,6 +22,7 @@ from restorecli.errors import EXIT_OK, EXIT_SOME_FAILED, UsageError
 
 if TYPE_CHECKING:
     from restorecli.engine.settings import EngineSettings
+    from restorecli.images import FileOptions
     from restorecli.runs.items import Item
     from restorecli.runs.job import Job, Pool, References
     from restorecli.weights import ChosenModel, PublishedSetting
@@ -86,7 +88,6 @@ def restore(task: str, asked: Asked) -> None:
 
 def job_of(task: str, asked: Asked) -> Job:
     """All that was asked for, checked and complete; raises a ``RestoreError``."""
-    from restorecli.images import FileOptions
     from restorecli.runs.job import make_job
     from restorecli.runs.naming import Naming
     from restorecli.runs.selection import expand
@@ -99,6 +100,7 @@ def job_of(task: str, asked: Asked) -> Job:
         template=asked.name,
         model=model.stem,
         in_place=asked.in_place,
+        format=None if asked.format == "source" else asked.format.upper(),
     )
     return make_job(
         expand(asked.inputs),
@@ -106,9 +108,21 @@ def job_of(task: str, asked: Asked) -> Job:
         engine,
         recursive=asked.recursive,
         existing=what_exists(asked),
-        files=FileOptions(bits=asked.bits, metadata=asked.metadata, max_pixels=asked.max_pixels),
+        files=files_of(asked),
         references=references_of(task, engine, asked),
         pool=pool_of(asked),
+    )
+
+
+def files_of(asked: Asked) -> FileOptions:
+    """What is wanted of the files of the results."""
+    from restorecli.images import FileOptions
+
+    return FileOptions(
+        bits=asked.bits,
+        metadata=asked.metadata,
+        max_pixels=asked.max_pixels,
+        jpeg_quality=parse_jpeg_quality(asked.jpeg_quality),
     )
 
 

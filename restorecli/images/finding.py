@@ -14,10 +14,10 @@ from natsort import os_sorted
 
 from restorecli.errors import InputError, RestoreError
 from restorecli.files.addresses import files, is_remote
-from restorecli.images.formats import FORMAT_OF_SUFFIX, HEIC_SUFFIXES
+from restorecli.images.formats import FORMAT_OF_SUFFIX, HEIC_SUFFIXES, READ_SUFFIXES
 from restorecli.images.reading import identify
 
-PICTURE_SUFFIXES = {*FORMAT_OF_SUFFIX, *HEIC_SUFFIXES}
+PICTURE_SUFFIXES = {*FORMAT_OF_SUFFIX, *HEIC_SUFFIXES, *READ_SUFFIXES}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

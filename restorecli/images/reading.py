@@ -223,7 +223,7 @@ def _read_jpeg(name: str, data: bytes, max_pixels: int) -> tuple[Photo, int]:
         planes = _planes_by_pillow(name, bare)
     else:
         planes = _rare_jpeg(name, bare, frame)
-        arrived.carried = replace(arrived.carried, container="", jpeg_tables=())
+        arrived.carried = replace(arrived.carried, jpeg_tables=())
         notes.append(f"it is a {frame.kind}, which is not written again")
     if len(frame.components) == 4:
         planes = colour.from_cmyk(name, planes, arrived.carried.icc_profile)

@@ -28,11 +28,12 @@ TYPE_OF_BITS = {"8": np.uint8, "16": np.uint16}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileOptions:
-    """What the user wants of files: ``--bits``, ``--metadata``, ``--max-pixels``."""
+    """What the user wants of files: ``--bits``, ``--metadata`` and the like."""
 
     bits: Bits = "source"
     metadata: Keep = "keep"
     max_pixels: int = MAX_PIXELS
+    jpeg_quality: JpegQuality = None
 
     def depth_of(self, photo: Photo) -> np.dtype[Any]:
         """Type of a result's values."""

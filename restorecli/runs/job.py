@@ -76,6 +76,8 @@ class Job:
             "bits": files.bits,
             "metadata": files.metadata,
         }
+        if files.jpeg_quality is not None:
+            options = {**options, "jpeg_quality": str(files.jpeg_quality)}
         if engine.published:
             options = {**options, "as_published": engine.published.text}
         return Fingerprint(model_sha256=engine.model.sha256, options=options)

@@ -30,6 +30,7 @@ class Naming:
     template: str | None = None
     model: str = ""
     in_place: bool = False
+    format: str | None = None  # of every result, as in `images.formats.WRITABLE`
 
     def __post_init__(self) -> None:
         if self.in_place and (self.output or self.template):
@@ -42,7 +43,29 @@ class Naming:
                 )
         if self.template is not None:
             self.name(Path("photo.png"), "PNG", self.template)  # path tricks end here
+        self._refuse_other_format()
         _ = self.place  # an address that nothing can use ends here
+
+    def _refuse_other_format(self) -> None:
+        """``--format`` goes neither with another ending nor with a name that has to stay."""
+        if self.format is None:
+            return
+        if self.in_place:
+            raise UsageError(
+                "--in-place keeps the format of each picture; it goes without --format."
+            )
+        name = self.name(Path("photo.png"), None, BESIDE)
+        if self.names_a_file and self.place is not None:
+            name = self.place.name
+        if FORMAT_OF_SUFFIX.get(Path(name).suffix.lower()) != self.format:
+            raise UsageError(
+                f"--format {self.format.lower()} contradicts the ending of {name}.",
+                hint="Leave out one of them.",
+            )
+
+    def suffix(self, path: Path, kind: str | None) -> str:
+        """The ending of the result of ``path``, in which there is a picture of ``kind``."""
+        return suffix_for(path.suffix, self.format or kind)
 
     @property
     def to_stdout(self) -> bool:
@@ -68,7 +91,7 @@ class Naming:
 
     def name(self, path: Path, kind: str | None, default: str) -> str:
         """File name of the result of ``path``; ``UsageError`` if it would leave its folder."""
-        suffix = suffix_for(path.suffix, kind)
+        suffix = self.suffix(path, kind)
         fields = {"stem": path.stem, "suffix": suffix, "task": self.task, "model": self.model}
         name = (self.template or default).format_map(fields)
         if name in {"", ".", ".."} or any(c in name for c in "/\\\0"):
@@ -96,7 +119,7 @@ class Naming:
                 "A picture from standard input has no name for its result.",
                 hint="Give -o FILE, or nothing for standard output.",
             )
-        return self.place or Path(f"<stdout>{suffix_for('', kind)}")
+        return self.place or Path(f"<stdout>{self.suffix(Path(), kind)}")
 
     def of_folder(self, folder: Path) -> Path:
         """Where the tree of results of ``folder`` begins: ``photos.<task>/``, or by ``-o``."""

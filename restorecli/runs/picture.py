@@ -62,7 +62,9 @@ def write(
 
     ``source`` is the content of the input, whose hash goes into the manifest.
     """
-    data = encode_photo(photo, item.target, metadata=files.metadata)
+    data = encode_photo(
+        photo, item.target, metadata=files.metadata, jpeg_quality=files.jpeg_quality
+    )
     notes = lost_in(item.target, photo, metadata=files.metadata)
     if item.to_stdout:
         sys.stdout.buffer.write(data)

@@ -16,9 +16,9 @@ from natsort import os_sorted
 
 from restorecli.errors import InputError, RestoreError, UsageError
 from restorecli.files.addresses import Existing, is_remote, matching, path_of
-from restorecli.images import FORMAT_OF_SUFFIX, HEIC_SUFFIXES, identify, suffix_for
+from restorecli.images import FORMAT_OF_SUFFIX, HEIC_SUFFIXES, identify
 from restorecli.images.finding import PICTURE_SUFFIXES, Candidate, candidates, is_folder
-from restorecli.images.formats import HEAD_BYTES, foreign
+from restorecli.images.formats import HEAD_BYTES, foreign, refused_name
 from restorecli.images.reading import identify_data
 from restorecli.limits import STREAM
 from restorecli.runs.items import STDIN, Item, Selection
@@ -158,7 +158,7 @@ def _single(path: Path, naming: Naming, *, resume: bool) -> Item:
     except RestoreError as problem:
         error = problem
     if naming.to_stdout:
-        target = Path(f"<stdout>{suffix_for(path.suffix, kind)}")
+        target = Path(f"<stdout>{naming.suffix(path, kind)}")
         return Item(source=path, target=target, to_stdout=True, fate=error or "new")
     if naming.in_place:
         return Item(source=path, target=path, fate=error or in_place_error(path, kind) or "new")
@@ -170,7 +170,7 @@ def _not_an_image(path: Path) -> InputError:
         return InputError(f"Cannot read {path}: the file is empty (0 bytes).")
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
-    if kind := foreign(head):
+    if kind := foreign(head) or refused_name(head):
         return InputError(f"Cannot restore {path}: it is {kind}, not a picture.")
     start = head[:12].decode("latin-1")
     return InputError(f"Cannot read {path}: not an image (starts with {start!r}).")
