@@ -76,6 +76,12 @@ def test_what_happens_where_there_is_detail_does_not_count():
     assert found.tint < 0.05
 
 
+def test_the_dark_is_not_judged():
+    night = 8 + ROWS / 40
+    brightened = stains(picture(night), picture(4 * night + GRAIN, 6, 6))
+    assert (brightened.smooth_share, brightened.mottle) == (0, None)
+
+
 def test_a_picture_without_anything_smooth_has_no_figures():
     noise = np.random.default_rng(1).integers(0, 256, (64, 64, 3)).astype(np.uint8)
     found = stains(noise, noise)

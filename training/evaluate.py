@@ -103,6 +103,7 @@ def arguments() -> argparse.ArgumentParser:
     add("--network", action="append", default=[], metavar="TASK=NAME{OPTIONS}",
         help='of a file that does not say: derain=hint{"dim": 32, "packing": 2}')  # fmt: skip
     add("--networks-only", action="store_true", help="no classic methods, which take longer")
+    add("--named-only", action="store_true", help="without the default networks")
     add("--precision", default="fp32", help="as for `restore --precision`")
     add("--cache", type=Path, metavar="DIR", help="keep what classic methods give there")
     add("--json", type=Path, metavar="FILE", help="also write every figure there")
@@ -121,7 +122,8 @@ class Evaluation:
     def networks(self, chosen: TestSet | str) -> list[Network]:
         """Those of the task by default, and those that were named."""
         task = chosen if isinstance(chosen, str) else chosen.task
-        return [*defaults(chosen), *self.extra.get(task, [])]
+        usual = [] if self.options.named_only else defaults(chosen)
+        return [*usual, *self.extra.get(task, [])]
 
     def judge_set(self, chosen: TestSet) -> None:
         """Print one set."""

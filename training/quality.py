@@ -42,7 +42,8 @@ What the bundled networks do, in figures and in pictures, beside classic methods
 pictures. All of it was printed and drawn by
 
 ```
-python -m training.evaluate --data EVAL --free PHOTOGRAPHS --real REAL --json figures.json
+python -m training.evaluate --data EVAL --free PHOTOGRAPHS --names training/held_out.txt \
+    --real REAL --json figures.json
 python -m training.quality figures.json --real REAL
 ```
 

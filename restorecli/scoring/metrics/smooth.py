@@ -18,6 +18,7 @@ SCALES = (1, 4)  # full size, and a quarter: stains of up to 70 px
 SMOOTH = 1.5  # standard deviation of L* in a window, less fine grain, below which it is smooth
 GRAIN_PX = 1.5  # σ of the Gaussian that takes the grain away before that is judged
 GRAIN = 4.0  # standard deviation of L* at full size that may still be grain, and is no texture
+DARK = 25.0  # L* below which grain and tint cannot be told from the noise of a night
 NEUTRAL = 15.0  # chroma below which a region is near white or gray
 LARGEST_GAIN = 10.0  # more contrast than this is not taken for an honest gain
 FEWEST = 0.005  # share of the picture that must be smooth for there to be a figure
@@ -30,7 +31,7 @@ class Stains:
     """What was added to smooth regions; ``None`` where the picture has (nearly) none.
 
     Attributes:
-        smooth_share: Share of the picture that is smooth, 0…1.
+        smooth_share: Share of the picture that is smooth and not dark, 0…1.
         mottle: Root mean square of the local deviation of L* that the picture itself does not
             explain, over all smooth windows of the worse of two scales.
         roughness: Standard deviation of L* that smooth windows gained, explained or not.
@@ -46,6 +47,8 @@ class Stains:
 
 def stains(before: NDArray[Any], after: NDArray[Any]) -> Stains:
     """Compare two pictures of one size: uint8 or uint16 RGB (H, W, 3) or gray (H, W).
+
+    What is dark is not judged: to brighten a night shows what was hidden in it.
 
     Raises ``ValueError`` when the sizes differ.
     """
@@ -65,7 +68,7 @@ def stains(before: NDArray[Any], after: NDArray[Any]) -> Stains:
 
 def _at_scale(before: Values, after: Values, grain: Values) -> Stains:
     """The figures at one size: two pictures in CIELAB, (H, W, 3), and the variance of grain."""
-    smooth = _is_smooth(before[..., 0]) & (grain[..., 0] < GRAIN**2)
+    smooth = _is_smooth(before[..., 0]) & (grain[..., 0] < GRAIN**2) & (before[..., 0] > DARK)
     share = float(smooth.mean())
     if share < FEWEST:
         return Stains(smooth_share=share, mottle=None, roughness=None, tint=None)
