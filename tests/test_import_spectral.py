@@ -63,5 +63,5 @@ def test_the_variant_for_whole_measurements_is_refused_by_its_extra_layer(tmp_pa
     path = tmp_path / "fution.pth"
     state = NETWORKS["mst_cassi"](num_blocks=[1, 1, 1]).state_dict()
     torch.save({**state, "fution.weight": torch.zeros(28, 28, 3, 3)}, path)
-    with pytest.raises(WeightsError, match="1 keys unknown, first 'fution.weight'"):
+    with pytest.raises(WeightsError, match=r"1 keys unknown, first 'fution.weight'"):
         load_spectral_model(None, path)

@@ -43,6 +43,8 @@ ALL_KINDS = [
     ("glmha_restormer", {"ratio": 0.25, "kernel": 5, "bias": True}),
     ("hint", {}),
     ("hint", {"LayerNorm_type": "BiasFree", "bias": True}),
+    ("hint", {"packing": 2, "head": "affine", "front": "exposure"}),
+    ("restormer", {"packing": 4}),
 ]
 
 
@@ -134,7 +136,8 @@ def test_glmha_attention_has_the_parameters_of_the_papers_equation_8(heads, rati
 @pytest.mark.parametrize(("name", "options"), ALL_KINDS)
 def test_a_batch_of_three_is_three_single_images(name, options):
     network = lively(name, **options)
-    x = noise(3, options.get("inp_channels", 3), 24, 16)
+    packing = options.get("packing", 1)
+    x = noise(3, options.get("inp_channels", 3), 24 * packing, 16 * packing)
     with torch.inference_mode():
         together = network(x)
         alone = torch.cat([network(x[i : i + 1]) for i in range(3)])

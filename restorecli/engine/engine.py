@@ -22,7 +22,7 @@ from restorecli.images.tensors import to_pixels, to_tensor
 from restorecli.limits import AUTO
 from restorecli.machine.allocator import give_back_freed_memory, keep_freed_memory
 from restorecli.machine.cores import default_threads
-from restorecli.networks.strips import restored_rows
+from restorecli.networks.strips import picture_gain, restored_rows
 from restorecli.weights import PublishedSetting
 from restorecli.weights.checkpoint import LoadedModel, load_model
 
@@ -173,11 +173,18 @@ class Engine:
     ) -> Iterator[tuple[int, Tensor]]:
         """Restored rows from the top: the first one's number, and float (C, r, W)."""
 
+        def read(part: Pixels) -> Callable[[int, int], Tensor]:
+            return lambda top, bottom: to_tensor(part[top:bottom], self.model.channels)[0]
+
+        size = (pixels.shape[0], pixels.shape[1])
+        gain = picture_gain(self.model.network, read(pixels), size)  # of all tiles
+
         def strips(part: Pixels, progress: ImageProgress) -> Iterator[tuple[int, Tensor]]:
             return restored_rows(
                 self.model.network,
-                lambda top, bottom: to_tensor(part[top:bottom], self.model.channels)[0],
+                read(part),
                 (part.shape[0], part.shape[1]),
+                gain=gain,
                 strip_rows=plan.strip_rows,
                 keep_bytes=plan.keep_bytes,
                 dtype=precision,
@@ -186,7 +193,6 @@ class Engine:
 
         if plan.tile_px is None:
             return strips(pixels, on_progress)
-        size = (pixels.shape[0], pixels.shape[1])
         sides = [tile_slices(length, plan.tile_px, plan.overlap_px) for length in size]
         tiles = len(sides[0]) * len(sides[1])
 

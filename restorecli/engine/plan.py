@@ -100,12 +100,13 @@ def make_plan(
     budget = MEMORY_SHARE * available_bytes
     if max_bytes is not None:
         budget = KEPT_SHARE * (max_bytes - held_bytes)
+    packing = network.ends.packing
     plans = []  # made until one fits
     for side in sides:
         if side is not None and side >= max(size) and side != SMALLEST_TILE_PX:
             continue
         for rows, keep_bytes in product(
-            strip_heights(min(side or size[1], size[1])), (KEEP_BYTES, 0)
+            strip_heights(-(-min(side or size[1], size[1]) // packing)), (KEEP_BYTES, 0)
         ):
             plans.append(candidate := plan(side, rows, keep_bytes))
             if candidate.needed_bytes <= budget:
@@ -150,7 +151,7 @@ def needed_bytes(
         bytes_per_value: Of the features: 4 for float32, 2 for half precision.
         bytes_per_result: Of one value of the restored picture.
     """
-    channels = network.output.out_channels
+    channels = network.ends.out_channels
     height, width = size if tile_px is None else (min(tile_px, side) for side in size)
     needed = bytes_per_result * channels * size[0] * size[1] + resident_bytes(
         network,
@@ -167,7 +168,7 @@ def needed_bytes(
 
 
 def strip_heights(width: int) -> list[int]:
-    """Heights to try for a picture of ``width`` pixels: the fastest, then lower ones."""
+    """Heights to try for features of ``width`` columns: the fastest, then lower ones."""
     heights = [strip_height(width)]
     while heights[-1] > LEAST_STRIP_ROWS:
         heights.append(heights[-1] // 2 // LEAST_STRIP_ROWS * LEAST_STRIP_ROWS)
@@ -175,7 +176,7 @@ def strip_heights(width: int) -> list[int]:
 
 
 def strip_height(width: int) -> int:
-    """Rows of a strip for a picture of ``width`` pixels: fewer where rows are long.
+    """Rows of a strip for features of ``width`` columns: fewer where rows are long.
 
     A multiple of 8, because sums are taken over blocks of 8 rows: the height changes no pixel.
     """

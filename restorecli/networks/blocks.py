@@ -14,6 +14,8 @@ MULTIPLE_PX = 8  # three halvings: height and width must divide by this
 NORM_EPS = 1e-5
 UNIT_EPS = 1e-12  # below this length a vector is divided by UNIT_EPS instead
 
+WITHOUT_FLOAT64 = frozenset({"mps"})  # devices
+
 NORM_KINDS = ("WithBias", "BiasFree")
 
 

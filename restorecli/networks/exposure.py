@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from restorecli.networks.blocks import WITHOUT_FLOAT64
+
 LUMA = (0.299, 0.587, 0.114)  # Rec. 601
 STEPS = 16 * 255  # between black and white: every value of 8 bits is the value of a bin
 BINS = STEPS + 1
@@ -17,7 +19,6 @@ LARGEST_GAIN = 64.0
 HALVINGS = 50  # of the interval that g lies in: more than float64 tells apart
 HIGHLIGHT_PERCENT = 99  # of the pixels are darker than what decides whether there are lamps
 UNLIT, LIT = 0.35, 0.9  # highlights of a scene without lamps, and of one with lamps
-WITHOUT_FLOAT64 = frozenset({"mps"})  # devices
 
 
 def curved(x: Tensor, gain: Tensor) -> Tensor:

@@ -50,8 +50,7 @@ def load_model(entry: WeightEntry | None, weights: Place | None) -> LoadedModel:
             f"{name} makes spectra of pictures; it does not restore them.",
             hint="Use it with `restore spectral`.",
         )
-    channels = network.get_parameter("patch_embed.proj.weight").shape[1]
-    return LoadedModel(network=network, id=name, sha256=sha256, channels=channels)
+    return LoadedModel(network=network, id=name, sha256=sha256, channels=network.ends.inp_channels)
 
 
 def load_spectral_model(entry: WeightEntry | None, weights: Place | None) -> LoadedSpectralModel:

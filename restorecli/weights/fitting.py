@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from restorecli.errors import WeightsError
 from restorecli.networks import NETWORKS, SPECTRAL_NETWORKS, Network, SpectralNetwork
+from restorecli.networks.ends import CHANNELS_WITH_LUMA, PACKINGS, Ends
 from restorecli.networks.glmha_restormer import PRESETS
 from restorecli.weights.spectral import simplest, spectral_network_of, spectral_options_of
 
@@ -115,8 +117,10 @@ def _options_of(name: str, state: State) -> dict[str, Any]:
 
     dim = size("patch_embed.proj.weight", 0, 48)
     options: dict[str, Any] = {
-        "inp_channels": size("patch_embed.proj.weight", 1, 3),
-        "out_channels": size("output.weight", 0, 3),
+        **_ends_options(
+            size("patch_embed.proj.weight", 1, 3),
+            size("output.weight", 0, 3),
+        ),
         "dim": dim,
         "num_blocks": [blocks(stage) for stage in LEVELS],
         "num_refinement_blocks": blocks("refinement"),
@@ -134,6 +138,27 @@ def _options_of(name: str, state: State) -> dict[str, Any]:
     if name == "glmha_restormer":
         options |= _low_rank_options(state, options["heads"])
     return options
+
+
+def _ends_options(first: int, last: int) -> dict[str, Any]:
+    """How a picture enters and leaves, from the channels of the first and the last convolution.
+
+    Gray and colour pictures are packed where the numbers say so; a tone curve leaves no trace.
+    """
+    for channels in CHANNELS_WITH_LUMA:
+        for packing in PACKINGS:
+            ends = Ends(inp_channels=channels, out_channels=channels, packing=packing)
+            affine = replace(ends, head="affine")
+            for found in (ends, affine):
+                if (found.first_channels, found.last_channels) == (first, last):
+                    told = {"packing": packing, "head": found.head}
+                    usual = {"packing": 1, "head": "residual"}
+                    return {
+                        "inp_channels": channels,
+                        "out_channels": channels,
+                        **{key: value for key, value in told.items() if value != usual[key]},
+                    }
+    return {"inp_channels": first, "out_channels": last}
 
 
 def _expansion(state: State, dim: int) -> float:

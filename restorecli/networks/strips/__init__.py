@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from restorecli.networks.strips.attention import KEEP_BYTES
 from restorecli.networks.strips.memory import resident_bytes
+from restorecli.networks.strips.picture import picture_gain
 from restorecli.networks.strips.unet import restore_by_strips, restored_rows
 
-__all__ = ["KEEP_BYTES", "resident_bytes", "restore_by_strips", "restored_rows"]
+__all__ = ["KEEP_BYTES", "picture_gain", "resident_bytes", "restore_by_strips", "restored_rows"]

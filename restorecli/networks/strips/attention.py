@@ -241,7 +241,8 @@ def hierarchical_attention(
     scores = channel_scores(qk_gram, q_squares, k_squares).to(attention.temperature.dtype)
     heads, cache = attention.head_weights(scores, order, cache)
     q_scale, k_scale = (
-        squares[0].clamp_min(UNIT_EPS**2).rsqrt().to(dtype) for squares in (q_squares, k_squares)
+        squares[0].clamp_min(UNIT_EPS**2).rsqrt().clamp_max(torch.finfo(dtype).max).to(dtype)
+        for squares in (q_squares, k_squares)
     )  # each (C,)
 
     rank = order[0].argsort()  # place of each channel in the order

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from restorecli.networks.blocks import MULTIPLE_PX
 from restorecli.networks.hint import HINT
 from restorecli.networks.restormer import Restormer
 from restorecli.networks.strips.attention import KEEP_BYTES, KEPT
@@ -47,7 +46,10 @@ def resident_bytes(
     dim = network.output.in_channels // 2
     last = [*network.decoder_level1, *network.refinement]
     hidden = max((block.ffn.project_out.in_channels for block in last), default=0)
-    rows, columns = (length + -length % MULTIPLE_PX for length in (height, width))
+    ends = network.ends
+    rows, columns = (
+        (length + -length % ends.multiple_px) // ends.packing for length in (height, width)
+    )
     centre = min(strip_rows, rows)
     hidden += -hidden % VECTOR
 

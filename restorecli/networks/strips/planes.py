@@ -165,7 +165,7 @@ def second_moments(plane: Plane, strip_rows: int, look: Callable[[Slab], None]) 
         slab = plane.slab(top, bottom)
         pixels = slab.rows.flatten(0, 1)
         for block in torch.split(pixels.to(statistics_dtype(pixels)), SUM_PIXELS):
-            total.add(block.mT @ block)
+            total.add((block.mT @ block).unsqueeze(0))
         look(slab)
     return total.total
 

@@ -16,10 +16,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from restorecli.networks.blocks import NORM_EPS, LayerNorm, statistics_dtype
+from restorecli.networks.blocks import (
+    NORM_EPS,
+    WITHOUT_FLOAT64,
+    LayerNorm,
+    statistics_dtype,
+)
 
 EVERY_CHANNEL = slice(None)
-WITHOUT_FLOAT64 = frozenset({"mps"})  # devices
 VECTOR = 16  # float32 values of the widest vectors of processors
 CPUINFO, AMD = Path("/proc/cpuinfo"), "AuthenticAMD"
 SUM_ROWS = 8  # rows of one sum in the precision of the features' statistics

@@ -38,6 +38,7 @@ from restorecli.networks.mst_attention import (
 )
 from restorecli.networks.regression import RootPolynomial
 from restorecli.networks.restormer import attention_weights
+from restorecli.networks.strips.picture import PaddedImage, Rows
 from restorecli.networks.strips.planes import (
     GridMaxima,
     Plane,
@@ -50,7 +51,7 @@ from restorecli.networks.strips.planes import (
     second_moments,
 )
 from restorecli.networks.strips.rows import Kernel, gelu_in_place, kernel_of, pointwise
-from restorecli.networks.strips.unet import PaddedImage, Rows, rows_of
+from restorecli.networks.strips.unet import rows_of
 
 POSITION_HALO, FEED_FORWARD_HALO = 2, 1
 BLOCK_HALO = POSITION_HALO + FEED_FORWARD_HALO

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from restorecli.machine.allocator import give_back_freed_memory
-from restorecli.networks.blocks import MULTIPLE_PX, Downsample, Upsample, reflected
+from restorecli.networks.blocks import Downsample, Upsample
 from restorecli.networks.hint import HINT, EncoderBlock
 from restorecli.networks.restormer import Restormer
 from restorecli.networks.strips.attention import (
@@ -21,6 +20,7 @@ from restorecli.networks.strips.attention import (
     Features,
     feed_forward,
 )
+from restorecli.networks.strips.picture import Entrance, PaddedImage, Rows, picture_gain
 from restorecli.networks.strips.rows import (
     Kernel,
     Strip,
@@ -31,7 +31,6 @@ from restorecli.networks.strips.rows import (
     strips_of,
 )
 
-Rows = Callable[[int, int], Tensor]  # (top, bottom) → these rows of an image: (C, r, W)
 Progress = Callable[[float], None]
 
 
@@ -83,6 +82,7 @@ def restored_rows(
     strip_rows: int,
     dtype: torch.dtype,
     keep_bytes: int = KEEP_BYTES,
+    gain: Tensor | None = None,
     on_progress: Progress = lambda share: None,
 ) -> Iterator[tuple[int, Tensor]]:
     """Restore one image that is read a few rows at a time, and hand out its rows from the top.
@@ -93,11 +93,14 @@ def restored_rows(
     Args:
         network: Restormer, GLMHA-Restormer or HINT; float32 or float64 parameters.
         read: (top, bottom) → float (inp_channels, bottom − top, W), nominally [0, 1], on any
-            device; asked twice for every row.
+            device; asked twice for every row, and once more for an unknown ``gain``.
         size: (H, W) of the image, any from 1.
-        strip_rows: Rows of the widest features at a time, of others twice as many; at least 1.
+        strip_rows: Rows of the widest features at a time, of others twice as many; at least 1. With
+            a packing, a row of features is as many rows of the picture.
         dtype: Precision of the features.
         keep_bytes: What two passes need is kept from the first where it takes no more than this.
+        gain: (1,), of the network's tone curve: for a tile, that of the whole picture. That of
+            the image when ``None``.
         on_progress: Told what share of the work was just done; the shares add up to 1.
 
     Yields:
@@ -115,7 +118,10 @@ def restored_rows(
             f"parameters must be float32 or float64, got {network.output.weight.dtype}; "
             "features in half precision are asked for with dtype"
         )
-    image = PaddedImage(read, size, network.output.weight.device)
+    if gain is None:
+        gain = picture_gain(network, read, size)
+    device = network.output.weight.device
+    image = Entrance(PaddedImage(read, size, device, network.ends.multiple_px), network.ends, gain)
     height, width = image.height, image.width
     dim = network.output.in_channels // 2
     work = max(total_work(network), 1)
@@ -126,7 +132,7 @@ def restored_rows(
     # All features live in two buffers, made before any strip so that these reuse one another's
     # memory. The decoder's first level is twice as wide as the encoder's, which is its second half;
     # until it is filled, its first half holds the lower levels.
-    wide = torch.empty(height, width, 2 * dim, dtype=dtype, device=image.device)
+    wide = torch.empty(height, width, 2 * dim, dtype=dtype, device=device)
     lower, upper = wide.flatten().chunk(2)
     level1 = upper.view(height, width, dim)
     level2 = wide.new_empty(height // 2, width // 2, 2 * dim)
@@ -154,45 +160,6 @@ def restored_rows(
     for stage in (network.decoder_level1, network.refinement):
         cache = apply(stage, wide, strip_rows, cache, lambda passes: tick(WIDE_WORK * passes))
     yield from output_rows(network, wide, image, strip_rows)
-
-
-@dataclass(frozen=True, slots=True)
-class PaddedImage:
-    """An image that is read by rows, reflected until both sides divide by 8; on ``device``."""
-
-    read: Rows
-    size: tuple[int, int]
-    device: torch.device
-
-    @property
-    def height(self) -> int:
-        """Rows with the padding."""
-        return self.size[0] + -self.size[0] % MULTIPLE_PX
-
-    @property
-    def width(self) -> int:
-        """Columns with the padding."""
-        return self.size[1] + -self.size[1] % MULTIPLE_PX
-
-    def rows(self, top: int, bottom: int) -> Tensor:
-        """Rows ``top`` … ``bottom`` of the padded image: (C, r, W')."""
-        height, width = self.size
-        if bottom <= height:
-            rows = self.read(top, bottom).to(self.device)
-        else:
-            index = reflected(torch.arange(top, bottom), height)
-            first = int(index.min())
-            rows = self.read(first, int(index.max()) + 1).to(self.device)
-            rows = rows[:, (index - first).to(self.device)]
-        if self.width > width:
-            rows = rows[:, :, mirrored(width, self.width, self.device)]
-        return rows
-
-
-@lru_cache(maxsize=1)
-def mirrored(width: int, padded: int, device: torch.device) -> Tensor:
-    """Columns that padding shows: (padded,) int64, on ``device``, whose strips all ask for it."""
-    return reflected(torch.arange(padded), width).to(device)
 
 
 WIDE_WORK = 4  # of a pass over the decoder's first level, in passes over any other level
@@ -243,15 +210,15 @@ def through(
     return cache
 
 
-def embed(network: Restormer | HINT, image: PaddedImage, level1: Tensor, strip_rows: int) -> None:
+def embed(network: Restormer | HINT, image: Entrance, level1: Tensor, strip_rows: int) -> None:
     """``PatchEmbed``: ``image`` → ``level1`` (H, W, D)."""
     for strip in strips_of(image.height, strip_rows):
-        rows = image.rows(strip.top, strip.bottom)
+        rows = image.packed(strip.top, strip.bottom)
         level1[strip.start : strip.stop] = embedded(network, rows, strip, level1.dtype)
 
 
 def embedded(network: Restormer | HINT, rows: Tensor, strip: Strip, dtype: torch.dtype) -> Tensor:
-    """First features of a strip from its ``rows`` (inp_channels, r + halo, W): (r, W, D)."""
+    """First features of a strip from its ``rows`` (first_channels, r + halo, W): (r, W, D)."""
     rows = rows.permute(1, 2, 0).to(dtype).contiguous()
     return convolve3x3(rows, kernel_of(network.patch_embed.proj, dtype), strip)
 
@@ -315,25 +282,30 @@ def up_and_concatenate(
 
 
 def output_rows(
-    network: Restormer | HINT, x: Tensor, image: PaddedImage, strip_rows: int
+    network: Restormer | HINT, x: Tensor, image: Entrance, strip_rows: int
 ) -> Iterator[tuple[int, Tensor]]:
-    """Last convolution, and the residual: ``x`` (H', W', 2D) → (out_channels, r, W) by strips.
+    """Last convolution and head: ``x`` (h, w, 2D) → (out_channels, r, W) by strips.
 
-    The convolution's result is added to the image in the precision of the image.
+    The head works in the precision of the image.
     """
-    height, width = image.size
-    dual_pixel = isinstance(network, Restormer) and network.dual_pixel_task
-    kernel = kernel_of(network.output, x.dtype)
+    (height, width), packing = image.image.size, network.ends.packing
     for strip in strips_of(x.shape[0], strip_rows):
-        rows = x[strip.top : strip.bottom]
-        if dual_pixel:
-            outer = strip.haloed
-            views = image.rows(outer.top, outer.bottom)
-            first = embedded(network, views, outer, x.dtype)
-            rows = pointwise(first, kernel_of(network.skip_conv, x.dtype)).add_(rows)
-            y = convolve3x3(rows, kernel, strip).permute(2, 0, 1).to(views.dtype)
-        else:
-            degraded = image.rows(strip.start, strip.stop)
-            y = convolve3x3(rows, kernel, strip).permute(2, 0, 1).to(degraded.dtype) + degraded
-        if strip.start < height:
-            yield strip.start, y[:, : height - strip.start, :width]
+        if packing * strip.start < height:
+            # Maps are enlarged between two rows, so a row beyond the strip takes part.
+            outer = strip.haloed if network.ends.affine else strip
+            picture = image.picture(outer.start, outer.stop)
+            values = last_values(network, x, image, outer).to(picture.dtype)
+            y = network.ends.result(values.unsqueeze(0), picture.unsqueeze(0)).squeeze(0)
+            first = packing * (strip.start - outer.start)
+            y = y[:, first : first + packing * (strip.stop - strip.start)]
+            yield packing * strip.start, y[:, : height - packing * strip.start, :width]
+
+
+def last_values(network: Restormer | HINT, x: Tensor, image: Entrance, strip: Strip) -> Tensor:
+    """What ``output`` gives for ``strip`` of ``x`` (h, w, 2D): (last_channels, r, w)."""
+    rows = x[strip.top : strip.bottom]
+    if isinstance(network, Restormer) and network.dual_pixel_task:
+        outer = strip.haloed
+        first = embedded(network, image.packed(outer.top, outer.bottom), outer, x.dtype)
+        rows = pointwise(first, kernel_of(network.skip_conv, x.dtype)).add_(rows)
+    return convolve3x3(rows, kernel_of(network.output, x.dtype), strip).permute(2, 0, 1)
