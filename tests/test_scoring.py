@@ -14,8 +14,11 @@ from typer.testing import CliRunner
 from restorecli.commands.compare import compare
 from restorecli.commands.metrics import metrics
 from restorecli.errors import InputError, OutputError, QualityError, UsageError
+from restorecli.images import seen
 from restorecli.images.finding import find_pictures
 from restorecli.report import Report
+from restorecli.scoring import gates, statistics
+from restorecli.scoring import report as reports
 from restorecli.scoring import score as scoring
 from restorecli.scoring.metrics import PROTOCOLS, score
 from restorecli.scoring.pairing import pair
@@ -189,16 +192,16 @@ def test_orientation_is_applied_and_transparency_is_seen_over_white(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # turned: the stored picture is wide, the seen one tall
     Image.new("RGB", (20, 10), (9, 9, 9)).save(tmp_path / "turned.jpg", exif=exif)
-    assert scoring.read_pixels(tmp_path / "turned.jpg").shape == (20, 10, 3)
+    assert seen.read_pixels(tmp_path / "turned.jpg").shape == (20, 10, 3)
     Image.new("RGBA", (12, 12), (0, 0, 0, 51)).save(tmp_path / "glass.png")
-    assert np.all(scoring.read_pixels(tmp_path / "glass.png") == 204)
+    assert np.all(seen.read_pixels(tmp_path / "glass.png") == 204)
     Image.new("L", (12, 14), 7).save(tmp_path / "gray.png")
-    assert scoring.read_pixels(tmp_path / "gray.png").shape == (14, 12)
+    assert seen.read_pixels(tmp_path / "gray.png").shape == (14, 12)
 
 
 def test_sixteen_bits_are_read_as_they_are(tmp_path, picture):
     pixels = picture(tmp_path / "wide.png", dtype=np.uint16)
-    assert np.array_equal(scoring.read_pixels(tmp_path / "wide.png"), pixels)
+    assert np.array_equal(seen.read_pixels(tmp_path / "wide.png"), pixels)
 
 
 # Scoring
@@ -232,7 +235,7 @@ def test_one_bad_picture_is_recorded_and_the_rest_go_on(folders, picture):
     rows = score_rows(root)
     assert [row.status for row in rows] == ["ok", "failed", "ok"]
     assert "30×24 against a reference of 32×24" in rows[1].error
-    report = scoring.compose_report(rows, RAIN, title="t")
+    report = reports.compose_report(rows, RAIN, title="t")
     assert report.exit_code == 1
     assert report.counts == {"ok": 2, "failed": 1, "skipped": 0}
 
@@ -240,7 +243,7 @@ def test_one_bad_picture_is_recorded_and_the_rest_go_on(folders, picture):
 def test_identical_pictures_are_counted_and_left_out_of_the_mean(folders):
     root, pixels = folders
     (root / "out" / "1.png").write_bytes((root / "gt" / "1.png").read_bytes())
-    report = scoring.compose_report(score_rows(root), RAIN, title="t")
+    report = reports.compose_report(score_rows(root), RAIN, title="t")
     summary = next(s for s in report.summary if s.score == "psnr_y")
     others = [score(*pixels[name], RAIN)["psnr_y"] for name in ("2.png", "deep/10.png")]
     assert (summary.count, summary.infinite) == (3, 1)
@@ -252,7 +255,7 @@ def test_the_worst_five_come_worst_first(tmp_path, picture):
     for number in range(7):
         clean = picture(tmp_path / "gt" / f"{number}.png")
         picture(tmp_path / "out" / f"{number}.png", near=clean, spread=5 + 5 * number)
-    report = scoring.compose_report(score_rows(tmp_path), RAIN, title="t")
+    report = reports.compose_report(score_rows(tmp_path), RAIN, title="t")
     assert report.summary[0].worst == ("6.png", "5.png", "4.png", "3.png", "2.png")
 
 
@@ -266,7 +269,7 @@ def test_the_paired_difference_is_the_mean_of_the_differences(folders, picture):
         for name, (_, clean) in pixels.items()
     }
     rows = score_rows(root, against=root / "theirs", other_label="theirs")
-    comparison = scoring.compare_methods(rows, "theirs")[0]
+    comparison = statistics.compare_methods(rows, "theirs")[0]
     differences = [
         score(ours, clean, RAIN)["psnr_y"] - score(theirs[name], clean, RAIN)["psnr_y"]
         for name, (ours, clean) in pixels.items()
@@ -278,31 +281,31 @@ def test_the_paired_difference_is_the_mean_of_the_differences(folders, picture):
 
 def test_the_bootstrap_interval_nears_the_normal_one_and_is_repeatable(rng):
     differences = rng.normal(0.5, 2, 400)
-    low, high = scoring.bootstrap_interval(differences)
+    low, high = statistics.bootstrap_interval(differences)
     half = 1.96 * differences.std() / math.sqrt(400)
     assert low == pytest.approx(differences.mean() - half, abs=0.02)
     assert high == pytest.approx(differences.mean() + half, abs=0.02)
-    assert scoring.bootstrap_interval(differences) == (low, high)
-    assert scoring.bootstrap_interval(differences[:1]) == (None, None)
+    assert statistics.bootstrap_interval(differences) == (low, high)
+    assert statistics.bootstrap_interval(differences[:1]) == (None, None)
 
 
 # The gate
 
 
 def test_a_gate_fails_below_the_mean_and_passes_at_it(folders):
-    report = scoring.compose_report(score_rows(folders[0]), RAIN, title="t")
+    report = reports.compose_report(score_rows(folders[0]), RAIN, title="t")
     mean = report.summary[0].mean
-    scoring.check_gates(report, {"psnr_y": mean})
+    gates.check_gates(report, {"psnr_y": mean})
     with pytest.raises(QualityError, match=r"The mean psnr_y is \d+\.\d{4}, below the limit of"):
-        scoring.check_gates(report, {"psnr_y": mean + 0.01})
+        gates.check_gates(report, {"psnr_y": mean + 0.01})
 
 
 def test_a_gate_on_a_distance_fails_above(folders):
     extras = ["delta_e2000"]
     rows = score_rows(folders[0], extras=extras)
-    report = scoring.compose_report(rows, RAIN, title="t", extras=extras)
+    report = reports.compose_report(rows, RAIN, title="t", extras=extras)
     with pytest.raises(QualityError, match=r"above the limit of 0\.1"):
-        scoring.check_gates(report, {"delta_e2000": 0.1})
+        gates.check_gates(report, {"delta_e2000": 0.1})
     assert report.summary[-1].worst[0] == max(
         rows, key=lambda row: row.scores_after["delta_e2000"]
     ).name  # fmt: skip
@@ -311,7 +314,7 @@ def test_a_gate_on_a_distance_fails_above(folders):
 @pytest.mark.parametrize("text", ["psnr_rgb=30", "psnr_y", "psnr_y=high", "psnr_y=nan"])
 def test_a_gate_that_cannot_be_checked_is_a_usage_error(text):
     with pytest.raises(UsageError, match="--fail-under must look like psnr_y=30"):
-        scoring.parse_gates([text], RAIN, [])
+        gates.parse_gates([text], RAIN, [])
 
 
 # The commands

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -54,10 +55,13 @@ def bench(
     ]
     if as_json:
         console.show_json({"measured": [asdict(result) for result in results]})
-        return
+    else:
+        console.show_table(_title(plane, results), COLUMNS, [_cells(result) for result in results])
+
+
+def _title(size: tuple[int, int], results: Sequence[Measured]) -> str:
     ways = dict.fromkeys(f"{result.device}, {result.precision}" for result in results)
-    title = f"{plane[1]}×{plane[0]} pixels, {'; '.join(ways)} (s/MP: seconds per megapixel)"
-    console.show_table(title, COLUMNS, [_cells(result) for result in results])
+    return f"{size[1]}×{size[0]} pixels, {'; '.join(ways)} (s/MP: seconds per megapixel)"
 
 
 def _cells(result: Measured) -> list[str]:

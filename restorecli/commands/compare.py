@@ -35,13 +35,14 @@ def compare(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FILE.")] = False,
 ) -> None:
     """Put versions of a picture side by side: a page with sliders, or one sheet."""
+    from restorecli.images.seen import read_pixels
     from restorecli.report import check_destination, write
     from restorecli.scoring import compare as comparing
 
     check_destination(output, overwrite=overwrite, formats=comparing.FORMATS)
     report = comparing.compose_comparison(versions, pattern=pattern, allow_missing=allow_missing)
     if output.suffix.lower() == ".html":
-        write(report, output, read=comparing.read_pixels)
+        write(report, output, read=read_pixels)
     else:
         comparing.write_sheet(report, output, cell_px=cell_px)
     raise typer.Exit(report.exit_code)

@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from restorecli.commands.asking import asks
+
+if TYPE_CHECKING:
+    from restorecli.report import Report
 
 PANEL_GATES = "Comparing and judging"
 PANEL_OUTPUT = "Output"
 
 
-def metrics(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """One call of the command, as it was typed: each option, once."""
+
     targets: Annotated[
         list[Path] | None,
         typer.Argument(metavar="TARGET...", help="Restored pictures, or folders of them."),
-    ] = None,
+    ] = None
     ref: Annotated[
         Path | None, typer.Option("--ref", metavar="DIR", help="The clean pictures.")
-    ] = None,
+    ] = None
     protocol: Annotated[
         str, typer.Option(help="How to score; see --list-protocols.", metavar="NAME")
-    ] = "rgb",
+    ] = "rgb"
     extras: Annotated[
         list[str] | None,
         typer.Option(
             "--with", metavar="SCORE", help="Also: delta_e2000, lpips, niqe, maniqa. Repeatable."
         ),
-    ] = None,
+    ] = None
     pattern: Annotated[
         str | None,
         typer.Option(
@@ -35,10 +44,10 @@ def metrics(
             metavar="PATTERN",
             help="Stem of the clean picture: '{stem}_clean', or '{stem}_{any}={stem}'.",
         ),
-    ] = None,
+    ] = None
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Leave out and list what has no partner.")
-    ] = False,
+    ] = False
     against: Annotated[
         Path | None,
         typer.Option(
@@ -46,7 +55,7 @@ def metrics(
             help="Another method's results: paired difference with a bootstrap interval.",
             rich_help_panel=PANEL_GATES,
         ),
-    ] = None,
+    ] = None
     fail_under: Annotated[
         list[str] | None,
         typer.Option(
@@ -54,7 +63,7 @@ def metrics(
             help="Exit with 6 when a mean is worse, e.g. psnr_y=30. Repeatable.",
             rich_help_panel=PANEL_GATES,
         ),
-    ] = None,
+    ] = None
     reports: Annotated[
         list[Path] | None,
         typer.Option(
@@ -63,11 +72,11 @@ def metrics(
             help="Write .json, .jsonl, .csv, .md or .html. Repeatable.",
             rich_help_panel=PANEL_OUTPUT,
         ),
-    ] = None,
+    ] = None
     overwrite: Annotated[
         bool,
         typer.Option("--overwrite", help="Replace reports.", rich_help_panel=PANEL_OUTPUT),
-    ] = False,
+    ] = False
     as_json: Annotated[
         bool,
         typer.Option(
@@ -75,55 +84,89 @@ def metrics(
             help="One JSON line per picture, a summary last.",
             rich_help_panel=PANEL_OUTPUT,
         ),
-    ] = False,
+    ] = False
     jobs: Annotated[
         int | None,
         typer.Option(min=1, help="Processes; one per core without it.", metavar="N"),
-    ] = None,
+    ] = None
     list_protocols: Annotated[
         bool, typer.Option("--list-protocols", help="Show the protocols with their sources.")
-    ] = False,
-) -> None:
+    ] = False
+
+
+@asks(Asked)
+def metrics(**options: Any) -> None:
     """Score restored pictures: PSNR and SSIM under a named protocol.
 
     Pictures are paired by relative path, then by name without ending.
     """
+    asked = Asked(**options)
+
     from restorecli.console import scores as show
-    from restorecli.errors import EXIT_INTERRUPTED, UsageError
-    from restorecli.report import check_destination, json_lines, write
-    from restorecli.scoring import score as scoring
+    from restorecli.errors import EXIT_INTERRUPTED
+    from restorecli.images.seen import read_pixels
+    from restorecli.report import json_lines, write
+    from restorecli.scoring.gates import check_gates, parse_gates
     from restorecli.scoring.metrics import PROTOCOLS, find_protocol
 
-    if list_protocols:
-        show.protocols(PROTOCOLS.values(), as_json=as_json)
+    if asked.list_protocols:
+        show.protocols(PROTOCOLS.values(), as_json=asked.as_json)
         return
-    if not targets or ref is None:
+    _check(asked)
+    gates = parse_gates(asked.fail_under or [], find_protocol(asked.protocol), asked.extras or [])
+    report = scored(asked)
+    for path in asked.reports or []:
+        write(report, path, read=read_pixels)
+    if asked.as_json:
+        show.lines(json_lines(report))
+    else:
+        show.scores(report)
+    if report.interrupted:
+        raise typer.Exit(EXIT_INTERRUPTED)
+    check_gates(report, gates)
+    raise typer.Exit(report.exit_code)
+
+
+def _check(asked: Asked) -> None:
+    """Refuse what is missing or would be overwritten, before anything is scored."""
+    from restorecli.errors import UsageError
+    from restorecli.report import check_destination
+
+    if not asked.targets or asked.ref is None:
         raise UsageError("restore metrics needs restored pictures and --ref DIR.")
-    chosen, extra = find_protocol(protocol), extras or []
-    for path in reports or []:
-        check_destination(path, overwrite=overwrite)
-    gates = scoring.parse_gates(fail_under or [], chosen, extra)
-    plan = scoring.plan(targets, ref, against=against, pattern=pattern, allow_missing=allow_missing)
-    label = against.name or str(against) if against else None
-    scored = scoring.score_all(plan.tasks, chosen, extras=extra, other_label=label or "", jobs=jobs)
-    outcome = show.collect(scored, total=len(plan.tasks))
-    report = scoring.compose_report(
+    for path in asked.reports or []:
+        check_destination(path, overwrite=asked.overwrite)
+
+
+def scored(asked: Asked) -> Report:
+    """Pair and score everything; Ctrl-C ends it with what is done."""
+    from restorecli.console import scores as show
+    from restorecli.scoring.metrics import find_protocol
+    from restorecli.scoring.report import compose_report
+    from restorecli.scoring.score import plan, score_all
+
+    assert asked.targets is not None
+    assert asked.ref is not None
+    protocol, extras, against = find_protocol(asked.protocol), asked.extras or [], asked.against
+    planned = plan(
+        asked.targets,
+        asked.ref,
+        against=against,
+        pattern=asked.pattern,
+        allow_missing=asked.allow_missing,
+    )
+    label = (against.name or str(against)) if against else None
+    rows = score_all(
+        planned.tasks, protocol, extras=extras, other_label=label or "", jobs=asked.jobs
+    )
+    outcome = show.collect(rows, total=len(planned.tasks))
+    return compose_report(
         outcome.rows,
-        chosen,
-        title=f"Scores of {targets[0].resolve().name}",
-        notes=plan.notes,
-        extras=extra,
+        protocol,
+        title=f"Scores of {asked.targets[0].resolve().name}",
+        notes=planned.notes,
+        extras=extras,
         other_label=label,
         elapsed_s=outcome.elapsed_s,
         interrupted=outcome.interrupted,
     )
-    for path in reports or []:
-        write(report, path, read=scoring.read_pixels)
-    if as_json:
-        show.lines(json_lines(report))
-    else:
-        show.scores(report)
-    if outcome.interrupted:
-        raise typer.Exit(EXIT_INTERRUPTED)
-    scoring.check_gates(report, gates)
-    raise typer.Exit(report.exit_code)

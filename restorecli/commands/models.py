@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from restorecli.conversion.convert import Converted
     from restorecli.weights import ChosenModel, WeightEntry
 
 app = typer.Typer(no_args_is_help=True, help="The networks and their checkpoints.")
@@ -266,6 +267,12 @@ def convert_model(
         entry_id=entry_id,
         say=console.show_note,
     )
+    _show_converted(made, as_json=as_json)
+
+
+def _show_converted(made: Converted, *, as_json: bool) -> None:
+    from restorecli import console
+
     if as_json:
         scores = [asdict(step) for step in made.scores]
         console.show_json({"id": made.entry.id, "scores": scores, "elapsed_s": made.elapsed_s})

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
 from restorecli.commands import models
+from restorecli.commands.asking import asks
 from restorecli.commands.options import Asked
 from restorecli.commands.parsing import (
     parse_jpeg_quality,
@@ -51,11 +51,11 @@ TASKS = {
 def task_command(task: str) -> Callable[..., None]:
     """The Typer command of one task, whose options are the fields of `Asked`."""
 
+    @asks(Asked)
     def command(**options: Any) -> None:
         restore(task, Asked(**options))
 
     command.__doc__ = TASKS[task].help
-    command.__signature__ = inspect.signature(Asked, eval_str=True)  # type: ignore[attr-defined]
     return command
 
 
@@ -65,9 +65,9 @@ def restore(task: str, asked: Asked) -> None:
 
     from restorecli import console
     from restorecli.files.addresses import path_of
+    from restorecli.images.seen import read_pixels
     from restorecli.report import check_destination, write
     from restorecli.runs.run import run
-    from restorecli.scoring.score import read_pixels
 
     reports = [path_of(name) for name in asked.reports or []]
     for path in reports:

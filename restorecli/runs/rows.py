@@ -13,7 +13,7 @@ from restorecli.report import Report, Row, Settings
 from restorecli.runs.items import Item, Selection
 from restorecli.runs.job import Job
 from restorecli.runs.listener import Listener
-from restorecli.scoring.score import protocol_text
+from restorecli.scoring.report import protocol_text
 
 
 def collect(

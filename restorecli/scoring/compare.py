@@ -7,19 +7,16 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from restorecli.errors import InputError, UsageError
 from restorecli.files.atomic import write_atomically
 from restorecli.images.finding import find_pictures
+from restorecli.images.seen import in_8_bits, read_pixels
 from restorecli.machine.versions import versions
 from restorecli.report import LabelledPicture, Report, Row, Settings
 from restorecli.report.words import printable
 from restorecli.scoring.pairing import pair
-from restorecli.scoring.score import read_pixels
-
-__all__ = ["FORMATS", "compose_comparison", "read_pixels", "write_sheet"]
 
 FORMATS = (".html", ".png")
 GAP_PX, CAPTION_PX = 8, 28
@@ -110,9 +107,7 @@ def write_sheet(report: Report, path: Path, *, cell_px: int) -> None:
 
 def _cell(path: Path, cell_px: int) -> Image.Image:
     pixels = read_pixels(path)
-    if pixels.dtype == np.uint16:
-        pixels = np.rint(pixels / 257).astype(np.uint8)
-    image = Image.fromarray(pixels).convert("RGB")
+    image = Image.fromarray(in_8_bits(pixels)).convert("RGB")
     if image.width > cell_px:
         height = max(1, round(image.height * cell_px / image.width))
         image = image.resize((cell_px, height), Image.Resampling.LANCZOS)

@@ -1,34 +1,28 @@
-"""Score restored pictures against their references: read, compare, summarise, judge."""
+"""Score restored pictures against their references, many at a time, or in the pass of a run."""
 
 from __future__ import annotations
 
-import math
 import multiprocessing
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from restorecli.errors import QualityError, RestoreError, UsageError
-from restorecli.images import read_photo
+from restorecli.errors import RestoreError
 from restorecli.images.finding import Found, Picture, find_pictures
+from restorecli.images.seen import read_pixels
 from restorecli.machine.allocator import keep_freed_memory
 from restorecli.machine.cores import available_cores
-from restorecli.machine.versions import versions
-from restorecli.report import Comparison, LabelledPicture, Report, Row, Settings
+from restorecli.report import LabelledPicture, Row
 from restorecli.scoring.metrics import EXTRA_METRICS, Protocol, extra_metric, score
 from restorecli.scoring.pairing import Pairing, pair
 
-RESAMPLES = 10_000
-CONFIDENCE = 0.95
 WORTH_A_POOL = 32  # pairs; below that, starting processes takes longer than they save
 PAIRS_PER_MESSAGE = 4
 
@@ -164,154 +158,6 @@ def in_pass(inputs: Found, reference: Path, protocol: Protocol, *, allow_missing
         references={target.path: partner.path for target, partner in pairing.pairs},
         notes=(*_missing_notes(pairing, "reference"), *_ignored_notes(found.ignored)),
     )
-
-
-def compose_report(
-    rows: Iterable[Row],
-    protocol: Protocol,
-    *,
-    title: str,
-    notes: Sequence[str] = (),
-    extras: Sequence[str] = (),
-    other_label: str | None = None,
-    elapsed_s: float | None = None,
-    interrupted: bool = False,
-) -> Report:
-    """The report of a scoring run."""
-    rows = tuple(rows)
-    lower_is_better = [name for name in extras if not EXTRA_METRICS[name].higher_is_better]
-    return Report(
-        title=title,
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        elapsed_s=elapsed_s,
-        settings=Settings(
-            command="metrics",
-            protocol=protocol.name,
-            protocol_text=protocol_text(protocol),
-            versions=versions(),
-            options={"with": ", ".join(extras)} if extras else {},
-        ),
-        rows=rows,
-        comparisons=tuple(compare_methods(rows, other_label)) if other_label else (),
-        notes=tuple(notes),
-        interrupted=interrupted,
-        lower_is_better=tuple(lower_is_better),
-    )
-
-
-def compare_methods(rows: Sequence[Row], label: str) -> list[Comparison]:
-    """The paired difference of every score, this run minus the method called ``label``.
-
-    The interval is the percentile bootstrap over pictures (Efron and Tibshirani, 1993), with
-    10,000 resamples and a fixed seed: the same rows give the same interval.
-    """
-    pairs = [
-        (row.scores_after, other.scores)
-        for row in rows
-        for other in row.others
-        if other.label == label
-    ]
-    comparisons = []
-    for name in dict.fromkeys(key for ours, _ in pairs for key in ours):
-        both = [(ours[name], theirs[name]) for ours, theirs in pairs if name in theirs]
-        finite = [(a, b) for a, b in both if math.isfinite(a) and math.isfinite(b)]
-        differences = np.array([a - b for a, b in finite])
-        low, high = bootstrap_interval(differences)
-        comparisons.append(
-            Comparison(
-                score=name,
-                label=label,
-                count=len(finite),
-                infinite=len(both) - len(finite),
-                mean_difference=float(differences.mean()) if finite else None,
-                low=low,
-                high=high,
-                higher=sum(a > b for a, b in both),
-                lower=sum(a < b for a, b in both),
-            )
-        )
-    return comparisons
-
-
-def bootstrap_interval(differences: NDArray[np.float64]) -> tuple[float | None, float | None]:
-    """95 % percentile bootstrap interval of the mean; (None, None) for fewer than two values."""
-    count = len(differences)
-    if count < 2:
-        return None, None
-    rng = np.random.default_rng(0)
-    means = [differences[rng.integers(count, size=count)].mean() for _ in range(RESAMPLES)]
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return float(low), float(high)
-
-
-def parse_gates(
-    texts: Sequence[str], protocol: Protocol, extras: Sequence[str]
-) -> dict[str, float]:
-    """``["psnr_y=30"]`` → ``{"psnr_y": 30.0}``; `UsageError` for scores that will not exist."""
-    known = [*protocol.keys, *extras]
-    gates = {}
-    for text in texts:
-        name, _, value = text.partition("=")
-        try:
-            limit = float(value)
-        except ValueError:
-            limit = math.nan
-        if name not in known or math.isnan(limit):
-            raise UsageError(
-                f"--fail-under must look like {known[0]}=30, got {text!r}.",
-                hint=f"Scores of this run: {', '.join(known)}.",
-            )
-        gates[name] = limit
-    return gates
-
-
-def check_gates(report: Report, gates: Mapping[str, float]) -> None:
-    """Raise `QualityError` when a mean is worse than its limit.
-
-    Worse is lower, or higher for scores where less is better. Infinite scores pass.
-    """
-    means = {s.score: s.mean for s in report.summary if s.of == "after"}
-    for name, limit in gates.items():
-        mean = means.get(name)
-        if mean is None:
-            continue
-        less_is_better = name in report.lower_is_better
-        if mean > limit if less_is_better else mean < limit:
-            side = "above" if less_is_better else "below"
-            raise QualityError(f"The mean {name} is {mean:.4f}, {side} the limit of {limit:g}.")
-
-
-def protocol_text(protocol: Protocol) -> str:
-    """A protocol in one sentence, for reports."""
-    border = protocol.crop_border_px
-    crop = f", {border} px left out at each edge" if border else ""
-    return (
-        f"{protocol.channel_text}{crop}; SSIM of Wang et al. (2004), 11×11 Gaussian, σ 1.5, "
-        "valid region"
-    )
-
-
-def read_pixels(path: Path) -> NDArray[Any]:
-    """The picture as it is seen: upright, and transparent parts over white.
-
-    Returns:
-        uint8 or uint16, (H, W, 3) RGB or (H, W) gray.
-
-    Raises:
-        InputError: the file cannot be read as a picture.
-    """
-    photo = read_photo(path)
-    if photo.pixels.dtype == np.float32:
-        photo = photo.in_depth(np.uint16)
-    pixels, alpha = photo.pixels, photo.alpha
-    if alpha is None:
-        return pixels
-    white = np.iinfo(pixels.dtype).max
-    opacity = alpha.astype(np.float64) / np.iinfo(alpha.dtype).max
-    if pixels.ndim == 3:
-        opacity = opacity[..., None]
-    return np.rint(pixels * opacity + white * (1 - opacity)).astype(pixels.dtype)
 
 
 def _start_worker() -> None:
