@@ -18,14 +18,9 @@ import torch
 from torch import nn
 
 from restorecli.conversion.closed_form import reduced, refit
-from restorecli.conversion.convert import (
-    Crops,
-    Scores,
-    Steps,
-    finetune,
-    from_folder,
-    shipped_photographs,
-)
+from restorecli.conversion.convert import Scores, Steps
+from restorecli.conversion.crops import Crops, from_folder, shipped_photographs
+from restorecli.conversion.finetune import finetune
 from restorecli.machine.allocator import keep_freed_memory
 from restorecli.networks import Restormer
 from restorecli.networks.glmha_restormer import PRESETS

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from restorecli.api import load, restore_image
+    from restorecli.engine.api import load, restore_image
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load", "restore_image"]
@@ -14,7 +14,7 @@ __all__ = ["__version__", "load", "restore_image"]
 def __getattr__(name: str) -> Any:
     """The Python interface on first use: importing the package loads neither torch nor numpy."""
     if name in {"load", "restore_image"}:
-        from restorecli import api
+        from restorecli.engine import api
 
         return getattr(api, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -18,7 +18,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from restorecli.conversion import convert as converting
+from restorecli.conversion import crops
 from restorecli.errors import OutputError, UsageError, WeightsError
 from restorecli.networks import NETWORKS
 from restorecli.weights import choice, reading, registry, store
@@ -361,8 +361,8 @@ def test_full_size_files_in_every_published_layout_are_imported_converted_and_ru
     assert set(loaded.network.state_dict()) == set(shapes)
     assert loaded.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert gives_finite_values(loaded)
-    monkeypatch.setattr(converting, "CROP_PX", 32)
-    monkeypatch.setattr(converting, "CALIBRATION_CROPS", 2)
+    monkeypatch.setattr(crops, "CROP_PX", 32)
+    monkeypatch.setattr(crops, "CALIBRATION_CROPS", 2)
     converted = cli("models", "convert", "full", "--to", "glmha", "--id", "converted")
     if layout in {"hint", "restormer_dual_pixel"}:
         assert converted.exit_code == WeightsError.exit_code

@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from restorecli.conversion.closed_form import reduced, refit
-from restorecli.degrading import DEGRADE
-from restorecli.errors import InputError, UsageError, WeightsError
-from restorecli.images import identify, read_photo
+from restorecli.conversion.crops import Crops, from_folder, shipped_photographs
+from restorecli.conversion.finetune import finetune
+from restorecli.errors import UsageError, WeightsError
 from restorecli.machine.allocator import keep_freed_memory
-from restorecli.networks import GLMHARestormer, Restormer
-from restorecli.networks.loss import loss_of
+from restorecli.networks import Restormer
 from restorecli.weights import WeightEntry, registry
 from restorecli.weights.checkpoint import load_model
 from restorecli.weights.install import add_network
-
-CROP_PX = 128
-CALIBRATION_CROPS = 32
-HELD_OUT_CROPS = 8
-LEARNING_RATE = 3e-4
-SEED = 0
-
-Image = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,45 +93,6 @@ def convert(
     return Converted(entry=converted, scores=tuple(scores), elapsed_s=time.perf_counter() - started)
 
 
-class Crops:
-    """Clean and degraded crops: some to calibrate on, others, of other photographs, to score on."""
-
-    def __init__(self, photographs: Sequence[Image], task: str, channels: int) -> None:
-        held_out = max(1, len(photographs) // 4)
-        self.known, self.unseen = photographs[:-held_out], photographs[-held_out:]
-        self.degrade = DEGRADE[task]
-        self.channels = channels
-
-    def calibration(self) -> Iterator[Tensor]:
-        """Degraded crops, the same on every call: (1, C, H, W) in [0, 1]."""
-        pairs = self._drawn(self.known, SEED)
-        return (degraded for degraded, _ in itertools.islice(pairs, CALIBRATION_CROPS))
-
-    def held_out(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Degraded and clean crops that calibration never sees."""
-        return itertools.islice(self._drawn(self.unseen, SEED + 1), HELD_OUT_CROPS)
-
-    def endless(self) -> Iterator[Tensor]:
-        """Degraded crops of the photographs for calibration, without end."""
-        return (degraded for degraded, _ in self._drawn(self.known, SEED + 2))
-
-    def _drawn(self, photographs: Sequence[Image], seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-        rng = np.random.default_rng(seed)
-        for photograph in itertools.cycle(photographs):
-            top, left = (rng.integers(0, max(1, n - CROP_PX + 1)) for n in photograph.shape[:2])
-            crop = photograph[top : top + CROP_PX, left : left + CROP_PX]
-            clean: NDArray[np.float32] = crop.astype(np.float32) / np.float32(255)
-            if self.channels == 1:
-                clean = clean.mean(-1, keepdims=True, dtype=np.float32)
-            degraded = self.degrade(clean, rng).clip(0, 1)
-            yield _tensor(degraded), _tensor(clean)
-
-
-def _tensor(pixels: NDArray[np.float32]) -> Tensor:
-    """(H, W, C) → (1, C, H, W)."""
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32))[None]
-
-
 class Steps:
     """Scores of networks on the held-out crops, beside a teacher whose results are kept."""
 
@@ -172,56 +121,3 @@ def mean_psnr(results: Sequence[Tensor], targets: Sequence[Tensor]) -> float | N
     if min(errors) == 0:
         return None
     return sum(-10 * math.log10(error) for error in errors) / len(errors)
-
-
-def finetune(
-    teacher: Restormer,
-    student: GLMHARestormer,
-    crops: Crops,
-    *,
-    minutes: float = math.inf,
-    steps: int | None = None,
-) -> None:
-    """Teach ``student`` the teacher's results, with the loss of this project's training recipe.
-
-    It ends after ``minutes`` or ``steps``; the learning rate falls to zero over that course.
-    """
-    optimizer = torch.optim.AdamW(student.parameters(), lr=LEARNING_RATE, weight_decay=0.0)
-    started = time.perf_counter()
-    student.train()
-    for step, degraded in enumerate(crops.endless()):
-        spent = (time.perf_counter() - started) / 60
-        done = max(spent / minutes, step / steps if steps else 0.0)
-        if done >= 1:
-            break
-        optimizer.param_groups[0]["lr"] = LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * done))
-        with torch.no_grad():
-            target = teacher(degraded)
-        loss = loss_of(student(degraded), target)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(student.parameters(), 0.5)
-        optimizer.step()
-    student.eval()
-
-
-def from_folder(folder: Path) -> list[Image]:
-    """The clean pictures of a folder, RGB uint8 (H, W, 3), at least two."""
-    if not folder.is_dir():
-        raise InputError(f"There is no folder {folder}.", hint="--calibrate needs clean pictures.")
-    found = [path for path in sorted(folder.iterdir()) if path.is_file() and identify(path)]
-    pictures = [read_photo(path).pixels for path in found[:64]]
-    usable = [p for p in pictures if p.ndim == 3 and p.dtype == np.uint8]
-    if len(usable) < 2:
-        raise InputError(
-            f"{folder} has {len(usable)} colour pictures of 8 bits; at least 2 are needed.",
-            hint="One is kept for the scores.",
-        )
-    return usable
-
-
-def shipped_photographs() -> list[Image]:
-    """Photographs that come with scikit-image, the last one for the scores."""
-    from skimage import data
-
-    return [data.astronaut(), data.chelsea(), data.rocket(), data.coffee()]

@@ -1,26 +1,35 @@
-"""A picture as people see it: upright, over white, and in 8 bits where a screen shows it."""
+"""Pictures as people see them: upright, eight bits a channel, transparent parts over white."""
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageOps
 
-from restorecli.images.reading import read_photo
+from restorecli.errors import InputError
+from restorecli.images.photo import Photo
+from restorecli.images.reading import decode_photo, identify_data, read_file
+from restorecli.limits import DEFAULT_MAX_PIXELS
 
 
-def read_pixels(path: Path) -> NDArray[Any]:
+def read_pixels(path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> NDArray[Any]:
     """The picture as it is seen: upright, and transparent parts over white.
 
     Returns:
-        uint8 or uint16, (H, W, 3) RGB or (H, W) gray.
+        uint8 or uint16 (also of float32), (H, W, 3) RGB or (H, W) gray.
 
     Raises:
-        InputError: the file cannot be read as a picture.
+        InputError: the file cannot be read as a picture, or promises more than ``max_pixels``.
     """
-    photo = read_photo(path)
+    return over_white(decode_photo(read_file(path), str(path), max_pixels=max_pixels))
+
+
+def over_white(photo: Photo) -> NDArray[Any]:
+    """Pixels of ``photo`` where it is opaque, white where it is transparent: uint8 or uint16."""
     if photo.pixels.dtype == np.float32:
         photo = photo.in_depth(np.uint16)
     pixels, alpha = photo.pixels, photo.alpha
@@ -33,8 +42,41 @@ def read_pixels(path: Path) -> NDArray[Any]:
     return np.rint(pixels * opacity + white * (1 - opacity)).astype(pixels.dtype)
 
 
-def in_8_bits(pixels: NDArray[Any]) -> NDArray[np.uint8]:
-    """uint8 or uint16, rounded to the nearest of 256 values → uint8 of the same shape."""
-    if pixels.dtype == np.uint8:
-        return pixels
-    return np.rint(pixels / 257).astype(np.uint8)
+def eight_bits(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    """Pixels of 8 or 16 bits → 8 bits; 0 and white stay 0 and white."""
+    if pixels.dtype == np.uint16:
+        return np.rint(pixels / 257).astype(np.uint8)
+    return pixels.astype(np.uint8, copy=False)
+
+
+def small_picture(
+    path: Path, largest_px: tuple[int, int], *, max_pixels: int = DEFAULT_MAX_PIXELS
+) -> Image.Image:
+    """An RGB picture of at most ``largest_px`` (width, height), never enlarged.
+
+    A large JPEG is decoded in a fraction of its size, which takes a tenth of the time. Raises
+    ``InputError`` like `read_pixels`.
+    """
+    data = read_file(path)
+    picture = _reduced_jpeg(data, largest_px, max_pixels)
+    if picture is None:
+        pixels = over_white(decode_photo(data, str(path), max_pixels=max_pixels))
+        picture = Image.fromarray(eight_bits(pixels)).convert("RGB")
+    picture.thumbnail(largest_px, Image.Resampling.LANCZOS, reducing_gap=2.0)
+    return picture
+
+
+def _reduced_jpeg(data: bytes, largest_px: tuple[int, int], max_pixels: int) -> Image.Image | None:
+    """A JPEG decoded at an eighth, a quarter or half of its size; ``None`` for what is none."""
+    try:
+        if identify_data(io.BytesIO(data)) != "JPEG":
+            return None
+        with Image.open(io.BytesIO(data), formats=("JPEG",)) as picture:
+            if picture.mode not in {"L", "RGB"} or picture.width * picture.height > max_pixels:
+                return None
+            picture.draft("RGB", largest_px)
+            return ImageOps.exif_transpose(picture).convert("RGB")
+    except InputError:
+        raise
+    except Exception:  # the reader will say what is wrong
+        return None

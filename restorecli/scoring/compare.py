@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from restorecli.errors import InputError, UsageError
 from restorecli.files.atomic import write_atomically
 from restorecli.images.finding import find_pictures
-from restorecli.images.seen import in_8_bits, read_pixels
+from restorecli.images.seen import eight_bits, read_pixels
 from restorecli.machine.versions import versions
 from restorecli.report import LabelledPicture, Report, Row, Settings
 from restorecli.report.words import printable
@@ -107,7 +107,7 @@ def write_sheet(report: Report, path: Path, *, cell_px: int) -> None:
 
 def _cell(path: Path, cell_px: int) -> Image.Image:
     pixels = read_pixels(path)
-    image = Image.fromarray(in_8_bits(pixels)).convert("RGB")
+    image = Image.fromarray(eight_bits(pixels)).convert("RGB")
     if image.width > cell_px:
         height = max(1, round(image.height * cell_px / image.width))
         image = image.resize((cell_px, height), Image.Resampling.LANCZOS)
