@@ -11,10 +11,11 @@ import psutil
 
 from restorecli.errors import InputError
 from restorecli.images import decode_photo
-from tests import matrix
+from tests import kinds, matrix
 
 TIME_LIMIT_S = 10
 MEMORY_LIMIT_BYTES = 2 << 30
+LARGE_BYTES = 100_000
 SIZES = (0, 1, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF)
 
 
@@ -29,7 +30,9 @@ def originals(folder):
         pillow_heif.from_pillow(matrix.Image.new("RGB", (64, 64), "teal")).save(folder / "a.heic")
     except ImportError:
         pass
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    whole = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    small = {name: data for name, data in kinds.kinds().items() if len(data) < LARGE_BYTES}
+    return whole | small
 
 
 def mutated(data, rng):

@@ -412,7 +412,6 @@ def kinds():
         "really_a_png.jpg": png(smooth(), 8, 2),
         "twelve.jpg": bytes(imagecodecs.jpeg8_encode(deep, 98, bitspersample=12)),
         "lossless.jpg": bytes(imagecodecs.jpeg8_encode(smooth(), lossless=True)),
-        "ls.jpg": bytes(imagecodecs.jpegls_encode(smooth())),
         "unused_alpha.bmp": bmp_fields(
             (0xFF0000, 0xFF00, 0xFF), 32, smooth().astype(np.uint32) @ [65_536, 256, 1],
             header=124, alpha=0xFF000000,

@@ -10,6 +10,7 @@ import subprocess
 from dataclasses import replace
 from types import SimpleNamespace
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -299,8 +300,9 @@ def test_rare_jpegs_come_back_as_deep_or_lossless_pngs(restored):
     assert restored.paths["twelve.jpg"].suffix == ".png"
     assert np.abs(twelve.pixels / 65_535 - expected).mean() < 0.002
     assert "12-bit JPEG" in restored.notes["twelve.jpg"]
-    for name in ("lossless.jpg", "ls.jpg"):
-        np.testing.assert_array_equal(read_photo(restored.paths[name]).pixels, kinds.smooth())
+    np.testing.assert_array_equal(read_photo(restored.paths["lossless.jpg"]).pixels, kinds.smooth())
+    with pytest.raises(InputError, match="it is a JPEG-LS"):
+        decode_photo(bytes(imagecodecs.jpegls_encode(kinds.smooth())), "ls.jpg")
 
 
 def test_bmps_of_any_header_are_read(restored):

@@ -20,7 +20,7 @@ from restorecli.images.photo import Carried, Part, Photo
 UNTRUE = {
     "orientation": "set to 1 in EXIF and XMP: the pixels are upright",
     "size in pixels": "corrected in EXIF and XMP",
-    "thumbnail in EXIF": "made anew: small, upright, restored",
+    "thumbnail in EXIF": "made anew: small, upright, restored; TIFF has no place for it",
     "other thumbnails and previews": "dropped with a note",
     "gain map": "dropped with a note; XMP no longer announces it",
     "depth map": "kept in XMP unless the picture was turned, else dropped with a note",
@@ -143,6 +143,10 @@ def moved(carried: Carried, kind: str) -> tuple[Carried, tuple[str, ...]]:
         carried = replace(carried, xmp=xmp_bytes, parts=(), trailer=b"")
         carried, more = _translated(carried, kind)
         notes += more
+    if kind == "TIFF" and carried.exif and ifd.thumbnail_size(carried.exif) is not None:
+        # A second directory would make it a TIFF of two pages.
+        carried = replace(carried, exif=ifd.with_thumbnail(carried.exif, None, (0, 0)))
+        notes.append("thumbnail in EXIF: not kept, as TIFF has no place for it")
     if kind == "JPEG":
         carried, more = _short_enough(carried)
         notes += more
@@ -156,6 +160,7 @@ def _left(carried: Carried, kind: str) -> Iterator[str]:
         "IPTC and Photoshop's resources": carried.iptc or carried.photoshop,
         "comment": carried.comment,
         "clip behind the picture": carried.trailer,
+        "resolution": None if _says_resolution(carried) else carried.dpi,
     }
     for name, value in held.items():
         if value and kind not in PLACES[name]:
@@ -163,6 +168,14 @@ def _left(carried: Carried, kind: str) -> Iterator[str]:
     yield from dict.fromkeys(
         told for part in carried.parts if (told := named(part, carried)) is not None
     )
+
+
+def _says_resolution(carried: Carried) -> bool:
+    """Whether nothing is lost without a field of its own: EXIF says it, or it is the default."""
+    if carried.dpi and {round(value) for value in carried.dpi} <= {1, 72}:
+        return True
+    block = ifd.block_of(carried.exif) if carried.exif else None
+    return block is not None and block.first().find(ifd.X_RESOLUTION) is not None
 
 
 def named(part: Part, carried: Carried) -> str | None:

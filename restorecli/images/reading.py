@@ -236,17 +236,19 @@ def _read_jpeg(name: str, data: bytes, max_pixels: int) -> tuple[Photo, int]:
 
 
 def _rare_jpeg(name: str, bare: bytes, frame: jpeg.Frame) -> Pixels:
-    """Lossless JPEG, JPEG-LS and those of 12 bits: uint8, or uint16 from 0 to 65535."""
+    """Lossless JPEG and those of 12 bits: uint8, or uint16 from 0 to 65535.
+
+    JPEG-LS is refused: its decoder spends a minute on some damaged files of less than 1 kB.
+    """
     import imagecodecs
 
-    if len(frame.components) not in {1, 3} or frame.kind == "hierarchical JPEG":
+    if len(frame.components) not in {1, 3} or frame.kind in {"hierarchical JPEG", "JPEG-LS"}:
         raise InputError(
             f"Cannot restore {name}: it is a {frame.kind} of {len(frame.components)} channels, "
             "which is not supported.",
             hint="Convert it to PNG or TIFF first.",
         )
-    decode = imagecodecs.jpegls_decode if frame.marker == 0xF7 else imagecodecs.jpeg8_decode
-    return _from_bits(decode(bare), frame.bits)
+    return _from_bits(imagecodecs.jpeg8_decode(bare), frame.bits)
 
 
 def _from_bits(values: Pixels, bits: int) -> Pixels:
