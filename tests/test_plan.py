@@ -5,7 +5,7 @@ import pytest
 from restorecli.commands.parsing import parse_memory, parse_overlap, parse_size, parse_tile
 from restorecli.engine import plan
 from restorecli.engine.devices import choose_device, choose_precision
-from restorecli.engine.plan import make_plan, smaller_plan
+from restorecli.engine.plan import Demand, Memory, make_plan, smaller_plan
 from restorecli.errors import DeviceError, UsageError
 from restorecli.limits import AUTO
 from restorecli.networks import NETWORKS
@@ -22,17 +22,11 @@ def network():
 def planned(
     network, size, available_bytes, tile=AUTO, overlap_px=64, max_bytes=None, bytes_per_result=1
 ):
-    return make_plan(
-        network,
-        size,
-        available_bytes=available_bytes,
-        held_bytes=0,
-        max_bytes=max_bytes,
-        bytes_per_value=4,
-        bytes_per_result=bytes_per_result,
-        tile=tile,
-        overlap_px=overlap_px,
+    demand = Demand(
+        network=network, size=size, bytes_per_value=4, bytes_per_result=bytes_per_result
     )
+    memory = Memory(available_bytes=available_bytes, max_bytes=max_bytes)
+    return make_plan(demand, memory, tile=tile, overlap_px=overlap_px)
 
 
 def test_a_picture_that_fits_is_restored_whole(network):
@@ -128,10 +122,9 @@ def test_an_explicit_tile_is_kept_and_none_means_whole(network):
 
 @pytest.mark.parametrize(("may_tile", "tiles"), [(True, [None, 496, 248]), (False, [None])])
 def test_lower_strips_come_before_halved_tiles_when_memory_ran_out(network, may_tile, tiles):
-    size, current, tried = (1000, 600), planned(network, (1000, 600), PLENTY, overlap_px=40), []
-    while smaller := smaller_plan(
-        network, size, current, may_tile=may_tile, bytes_per_value=4, bytes_per_result=1
-    ):
+    demand = Demand(network=network, size=(1000, 600), bytes_per_value=4, bytes_per_result=1)
+    current, tried = planned(network, demand.size, PLENTY, overlap_px=40), []
+    while smaller := smaller_plan(demand, current, may_tile=may_tile):
         assert smaller.needed_bytes < current.needed_bytes
         tried.append(current := smaller)
     assert [plan.tile_px for plan in tried] == tiles

@@ -12,7 +12,14 @@ from numpy.typing import DTypeLike
 from torch import Tensor
 
 from restorecli.engine.devices import choose_device, choose_precision, free_bytes, held_bytes
-from restorecli.engine.plan import MEMORY_SHARE, Plan, make_plan, smaller_plan
+from restorecli.engine.plan import (
+    MEMORY_SHARE,
+    Demand,
+    Memory,
+    Plan,
+    make_plan,
+    smaller_plan,
+)
 from restorecli.engine.settings import EngineSettings
 from restorecli.engine.tiling import tile_slices, tiled_rows
 from restorecli.errors import DeviceError, InputError, RestoreError, WeightsError
@@ -85,16 +92,22 @@ class Engine:
         Raises ``DeviceError`` when it does not fit into ``max_bytes``.
         """
         give_back_freed_memory()
-        return make_plan(
-            self.model.network,
-            size,
+        memory = Memory(
             available_bytes=free_bytes(self.device),
             held_bytes=held_bytes(self.device),
             max_bytes=self.max_bytes,
-            bytes_per_value=self.precision.itemsize,
-            bytes_per_result=np.dtype(dtype).itemsize,
-            tile=self.tile,
-            overlap_px=self.overlap_px,
+        )
+        demand = self._demand(size, np.dtype(dtype), self.precision)
+        return make_plan(demand, memory, tile=self.tile, overlap_px=self.overlap_px)
+
+    def _demand(
+        self, size: tuple[int, int], dtype: np.dtype[Any], precision: torch.dtype
+    ) -> Demand:
+        return Demand(
+            network=self.model.network,
+            size=size,
+            bytes_per_value=precision.itemsize,
+            bytes_per_result=dtype.itemsize,
         )
 
     def room_bytes(self, plan: Plan) -> int:
@@ -119,14 +132,8 @@ class Engine:
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
-                smaller = smaller_plan(
-                    self.model.network,
-                    (height, width),
-                    plan,
-                    may_tile=self.tile == AUTO,
-                    bytes_per_value=precision.itemsize,
-                    bytes_per_result=dtype.itemsize,
-                )
+                demand = self._demand((height, width), dtype, precision)
+                smaller = smaller_plan(demand, plan, may_tile=self.tile == AUTO)
                 if smaller is None:
                     where = f"a tile of {plan.tile_px} px" if plan.tile_px else "the whole image"
                     raise DeviceError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -44,127 +45,123 @@ class Plan:
         return self.held_bytes + self.needed_bytes
 
 
-def make_plan(
-    network: Network,
-    size: tuple[int, int],
-    *,
-    available_bytes: int,
-    held_bytes: int,
-    max_bytes: int | None,
-    bytes_per_value: int,
-    bytes_per_result: int,
-    tile: int | None,
-    overlap_px: int,
-) -> Plan:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """What the memory for one picture depends on, however it is restored."""
+
+    network: Network
+    size: tuple[int, int]  # (height, width) of the picture in pixels
+    bytes_per_value: int  # of the features: 4 for float32, 2 for half precision
+    bytes_per_result: int  # of one value of the result: 1 for 8 bits, 2 for 16, 4 for float
+
+    def needed(self, tile_px: int | None, *, strip_rows: int, keep_bytes: int) -> int:
+        """Peak bytes beside the decoded picture: features, the result, tiles and their blend.
+
+        Args:
+            tile_px: Side of a tile, or ``None`` for the whole image.
+            strip_rows: Rows of a strip.
+            keep_bytes: Most that attention may keep of what it needs twice.
+        """
+        channels, size = self.network.ends.out_channels, self.size
+        height, width = size if tile_px is None else (min(tile_px, side) for side in size)
+        needed = self.bytes_per_result * channels * size[0] * size[1] + resident_bytes(
+            self.network,
+            height,
+            width,
+            strip_rows=strip_rows,
+            bytes_per_value=self.bytes_per_value,
+            keep_bytes=keep_bytes,
+        )
+        if tile_px is not None:
+            band = (channels + 1) * height * size[1]  # sums and weights; twice, when handed on
+            needed += IMAGE_BYTES * (channels * height * width + 2 * band)
+        return needed
+
+    def strip_heights(self, tile_px: int | None) -> list[int]:
+        """Rows of a strip to try, for the whole picture or for tiles."""
+        width = min(tile_px or self.size[1], self.size[1])
+        return strip_heights(math.ceil(width / self.network.ends.packing))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """What there is, in bytes."""
+
+    available_bytes: int  # can be had now
+    held_bytes: int = 0  # is held now
+    max_bytes: int | None = None  # that ``--max-memory`` allows in all
+
+    @property
+    def budget_bytes(self) -> float:
+        """What a picture may take beside what is held."""
+        if self.max_bytes is None:
+            return MEMORY_SHARE * self.available_bytes
+        return KEPT_SHARE * (self.max_bytes - self.held_bytes)
+
+
+def make_plan(demand: Demand, memory: Memory, *, tile: int | None, overlap_px: int) -> Plan:
     """Whole image if it fits, with lower strips if it must; else the largest tiles that do.
 
     Without ``max_bytes`` the limit is a share of the memory that can be had, and the smallest
     tiles are tried even where they should not fit.
 
     Args:
-        network: What the memory formula depends on.
-        size: (height, width) of the image in pixels.
-        available_bytes: Memory that can be had now.
-        held_bytes: Memory that is held now.
-        max_bytes: What ``--max-memory`` allows in all, or ``None``.
-        bytes_per_value: Of the features: 4 for float32, 2 for half precision.
-        bytes_per_result: Of one value of the restored picture: 1 for 8 bits, 2 for 16, 4 for float.
+        demand: The network and the picture.
+        memory: What there is for them.
         tile: Side in pixels, ``None`` for the whole image, or ``AUTO``.
         overlap_px: What neighbouring tiles share.
 
     Raises:
         DeviceError: Nothing that ``tile`` allows fits into ``max_bytes``.
     """
-
-    def plan(tile_px: int | None, strip_rows: int, keep_bytes: int) -> Plan:
-        return Plan(
-            tile_px=tile_px,
+    plans = []  # made until one fits
+    for side, rows, keep_bytes in _ways(demand, tile):
+        candidate = Plan(
+            tile_px=side,
             overlap_px=overlap_px,
-            strip_rows=strip_rows,
+            strip_rows=rows,
             keep_bytes=keep_bytes,
-            held_bytes=held_bytes,
-            needed_bytes=needed_bytes(
-                network,
-                size,
-                tile_px,
-                strip_rows=strip_rows,
-                keep_bytes=keep_bytes,
-                bytes_per_value=bytes_per_value,
-                bytes_per_result=bytes_per_result,
-            ),
+            held_bytes=memory.held_bytes,
+            needed_bytes=demand.needed(side, strip_rows=rows, keep_bytes=keep_bytes),
         )
+        plans.append(candidate)
+        spare_bytes = memory.budget_bytes - candidate.needed_bytes
+        if spare_bytes >= 0:
+            return candidate if len(plans) > 1 else replace(candidate, spare_bytes=int(spare_bytes))
+    if memory.max_bytes is None:
+        return plans[-1] if tile == AUTO else plans[0]
+    raise _too_large(demand, memory, plans[-1], may_tile=tile == AUTO)
 
-    if tile is not None and tile >= max(size):
+
+def _ways(demand: Demand, tile: int | None) -> Iterator[tuple[int | None, int, int]]:
+    """(tile side, strip rows, kept bytes) to try, the fastest first."""
+    longest = max(demand.size)
+    if tile is not None and tile >= longest:
         tile = None
     sides = [None, *range(LARGEST_TILE_PX, 0, -SMALLEST_TILE_PX)] if tile == AUTO else [tile]
-    budget = MEMORY_SHARE * available_bytes
-    if max_bytes is not None:
-        budget = KEPT_SHARE * (max_bytes - held_bytes)
-    packing = network.ends.packing
-    plans = []  # made until one fits
     for side in sides:
-        if side is not None and side >= max(size) and side != SMALLEST_TILE_PX:
+        if side is not None and side >= longest and side != SMALLEST_TILE_PX:
             continue
-        for rows, keep_bytes in product(
-            strip_heights(-(-min(side or size[1], size[1]) // packing)), (KEEP_BYTES, 0)
-        ):
-            plans.append(candidate := plan(side, rows, keep_bytes))
-            if candidate.needed_bytes <= budget:
-                if len(plans) > 1:
-                    return candidate
-                return replace(candidate, spare_bytes=int(budget - candidate.needed_bytes))
-    if max_bytes is None:
-        return plans[-1] if tile == AUTO else plans[0]
-    least = plans[-1]
+        for rows, keep_bytes in product(demand.strip_heights(side), (KEEP_BYTES, 0)):
+            yield side, rows, keep_bytes
+
+
+def _too_large(demand: Demand, memory: Memory, least: Plan, *, may_tile: bool) -> DeviceError:
+    """What to say when even ``least`` does not fit into ``--max-memory``."""
+    height, width = demand.size
+    held_bytes, max_bytes = memory.held_bytes, memory.max_bytes or 0
     what = f"a tile of {least.tile_px} px" if least.tile_px else "the whole image"
-    raise DeviceError(
-        f"{size[1]}×{size[0]} pixels do not fit into --max-memory {max_bytes / 1e6:.0f} MB: "
+    return DeviceError(
+        f"{width}×{height} pixels do not fit into --max-memory {max_bytes / 1e6:.0f} MB: "
         f"{held_bytes / 1e6:.0f} MB are in use, and {what} needs "
         f"{least.needed_bytes / 1e6:.0f} MB more.",
         hint=f"Give --max-memory {_round_up(held_bytes + least.needed_bytes / KEPT_SHARE)} or more"
-        + ("." if tile == AUTO else ", or --tile auto."),
+        + ("." if may_tile else ", or --tile auto."),
     )
 
 
 def _round_up(size_bytes: float) -> str:
     return f"{math.ceil(size_bytes / 1e7) * 10}MB"
-
-
-def needed_bytes(
-    network: Network,
-    size: tuple[int, int],
-    tile_px: int | None,
-    *,
-    strip_rows: int,
-    keep_bytes: int,
-    bytes_per_value: int,
-    bytes_per_result: int,
-) -> int:
-    """Peak bytes beside the decoded picture: features, the restored picture, tiles and their blend.
-
-    Args:
-        network: What the memory formula depends on.
-        size: (height, width) of the image in pixels.
-        tile_px: Side of a tile, or ``None`` for the whole image.
-        strip_rows: Rows of a strip.
-        keep_bytes: Most that attention may keep of what it needs twice.
-        bytes_per_value: Of the features: 4 for float32, 2 for half precision.
-        bytes_per_result: Of one value of the restored picture.
-    """
-    channels = network.ends.out_channels
-    height, width = size if tile_px is None else (min(tile_px, side) for side in size)
-    needed = bytes_per_result * channels * size[0] * size[1] + resident_bytes(
-        network,
-        height,
-        width,
-        strip_rows=strip_rows,
-        bytes_per_value=bytes_per_value,
-        keep_bytes=keep_bytes,
-    )
-    if tile_px is not None:
-        band = (channels + 1) * height * size[1]  # sums and weights; twice, when it is handed on
-        needed += IMAGE_BYTES * (channels * height * width + 2 * band)
-    return needed
 
 
 def strip_heights(width: int) -> list[int]:
@@ -184,35 +181,22 @@ def strip_height(width: int) -> int:
     return max(LEAST_STRIP_ROWS, min(MOST_STRIP_ROWS, rows))
 
 
-def smaller_plan(
-    network: Network,
-    size: tuple[int, int],
-    plan: Plan,
-    *,
-    may_tile: bool,
-    bytes_per_value: int,
-    bytes_per_result: int,
-) -> Plan | None:
+def smaller_plan(demand: Demand, plan: Plan, *, may_tile: bool) -> Plan | None:
     """The plan to try when memory ran out under ``plan``; ``None`` when nothing is left to try.
 
     First the lowest strips with nothing kept, which change no pixel; then, if ``may_tile``, half
-    the tile. The other arguments are those of ``needed_bytes``.
+    the tile.
     """
-    smaller = replace(plan, strip_rows=LEAST_STRIP_ROWS, keep_bytes=0, spare_bytes=0)
+    tile_px = plan.tile_px
     if (plan.strip_rows, plan.keep_bytes) == (LEAST_STRIP_ROWS, 0):
-        tile_px = (plan.tile_px or max(size)) // 2 // MULTIPLE_PX * MULTIPLE_PX
+        tile_px = (plan.tile_px or max(demand.size)) // 2 // MULTIPLE_PX * MULTIPLE_PX
         if not may_tile or tile_px < SMALLEST_TILE_PX:
             return None
-        smaller = replace(smaller, tile_px=tile_px)
     return replace(
-        smaller,
-        needed_bytes=needed_bytes(
-            network,
-            size,
-            smaller.tile_px,
-            strip_rows=smaller.strip_rows,
-            keep_bytes=0,
-            bytes_per_value=bytes_per_value,
-            bytes_per_result=bytes_per_result,
-        ),
+        plan,
+        tile_px=tile_px,
+        strip_rows=LEAST_STRIP_ROWS,
+        keep_bytes=0,
+        spare_bytes=0,
+        needed_bytes=demand.needed(tile_px, strip_rows=LEAST_STRIP_ROWS, keep_bytes=0),
     )
