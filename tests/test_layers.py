@@ -100,6 +100,14 @@ def test_every_module_imports_only_what_the_table_allows():
     assert unused == {}
 
 
+def test_the_top_level_is_small_and_every_room_is_explained():
+    entries = {path.name for path in PACKAGE.iterdir() if path.name != "__pycache__"}
+    assert len(entries) <= 20, sorted(entries)
+    explained = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    unexplained = {name for name in entries if f"── {name}" not in explained}
+    assert unexplained == {"__init__.py", "__main__.py", "py.typed"}
+
+
 def test_nobody_imports_in_a_circle():
     graphlib.TopologicalSorter(MAY_IMPORT).prepare()  # raises CycleError, which names the circle
 
