@@ -18,6 +18,7 @@ from restorecli.commands.degrade import degrade
 from restorecli.commands.doctor import doctor
 from restorecli.commands.metrics import metrics
 from restorecli.commands.restore import TASKS, task_command
+from restorecli.commands.spectral import spectral
 from restorecli.errors import EXIT_INTERRUPTED, RestoreError
 from restorecli.machine.allocator import collect_rarely
 from restorecli.machine.cores import wait_asleep
@@ -48,6 +49,7 @@ def restore(
 
 for _task in TASKS:
     app.command(_task)(task_command(_task))
+app.command("spectral")(spectral)
 app.add_typer(models.app, name="models")
 app.command("metrics")(metrics)
 app.command("compare")(compare)

@@ -202,7 +202,7 @@ def test_white_is_white_and_the_curves_are_inverse():
 def test_scores_have_their_closed_forms():
     reference = np.full((31, 4, 5), 0.5)
     scores = score_cubes(reference + 0.1, reference, SPECTRAL_PROTOCOLS["cave"])
-    assert scores["psnr"] == pytest.approx(20)
+    assert scores["psnr_bands"] == pytest.approx(20)
     assert scores["rmse"] == pytest.approx(0.1)
     assert scores["mrae_floor"] == pytest.approx(0.2)
     assert scores["sam"] == pytest.approx(0, abs=1e-5)
@@ -231,7 +231,7 @@ def test_ntire_leaves_out_the_border_and_has_no_floor():
     restored[:, :128] = 9
     restored[:, 128:130, 128:132] = 0.75
     scores = score_cubes(restored, reference, SPECTRAL_PROTOCOLS["ntire2022"])
-    assert scores == pytest.approx({"mrae": 0.5, "rmse": 0.25, "psnr": 12.0412}, abs=1e-4)
+    assert scores == pytest.approx({"mrae": 0.5, "rmse": 0.25, "psnr_bands": 12.0412}, abs=1e-4)
     reference[0, 128, 128] = 0
     scores = score_cubes(restored, reference, SPECTRAL_PROTOCOLS["ntire2022"])
     assert scores["mrae"] == np.inf
@@ -246,8 +246,8 @@ def test_kaist_is_the_mean_over_bands_of_rounded_values():
     restored[1:] += 1 / 255
     expected = (28.1308 + 27 * 48.1308) / 28
     scores = score_cubes(restored, reference, SPECTRAL_PROTOCOLS["kaist"])
-    assert scores["psnr"] == pytest.approx(expected, abs=1e-3)
-    assert 0.9 < scores["ssim"] <= 1
+    assert scores["psnr_bands"] == pytest.approx(expected, abs=1e-3)
+    assert 0.9 < scores["ssim_bands"] <= 1
 
 
 def test_other_shapes_and_protocols_are_refused():

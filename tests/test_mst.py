@@ -40,7 +40,11 @@ ATTENTIONS = [
     {"attention": "glmha", "position": "query", "kernel": 5},
     {"attention": "glmha", "position": "value"},
 ]
-KINDS = [(name, options) for name in SMALL for options in ATTENTIONS]
+KINDS = [
+    *((name, options) for name in ("mst_plus_plus", "mst_cassi") for options in ATTENTIONS),
+    ("mst_rgb", {}),
+    ("mst_rgb", ATTENTIONS[1]),
+]
 
 
 def noise(*shape, seed=2):

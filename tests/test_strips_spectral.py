@@ -14,7 +14,8 @@ from tests.test_mst import ATTENTIONS, SMALL, lively, noise
 
 KEEP = (0, 2**40)
 KINDS = [
-    *((name, options) for name in SMALL for options in ATTENTIONS),
+    *((name, options) for name in ("mst_plus_plus", "mst_cassi") for options in ATTENTIONS),
+    ("mst_rgb", ATTENTIONS[-1]),
     ("mst_plus_plus", {"stage": 2}),
     ("mst_rgb", {"num_blocks": (2, 2, 1), "attention": "glmha"}),
     ("mst_cassi", {"num_blocks": (2, 1, 2)}),
@@ -41,18 +42,19 @@ def test_strips_equal_the_plain_forward_pass(name, options, keep_bytes):
 
 
 @pytest.mark.parametrize("keep_bytes", KEEP)
-@pytest.mark.parametrize("strip_rows", [1, 2, 3, 8, 1000])
 @pytest.mark.parametrize("name", sorted(SMALL))
-def test_strips_of_any_height_give_the_same(name, strip_rows, keep_bytes):
+def test_strips_of_any_height_give_the_same(name, keep_bytes):
     network = lively(name)
     bands = 28 if name == "mst_cassi" else 3
-    assert_same(network, noise(1, bands, 12, 8), strip_rows, keep_bytes)
+    for strip_rows in (1, 3, 8, 1000):
+        assert_same(network, noise(1, bands, 12, 8), strip_rows, keep_bytes)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (8, 5), (19, 26), (7, 33)])
 @pytest.mark.parametrize("name", ["mst_plus_plus", "mst_rgb"])
-def test_sizes_that_do_not_divide_and_two_pictures_at_once(name, size):
-    assert_same(lively(name), noise(2, 3, *size), 3, 0)
+def test_sizes_that_do_not_divide_and_two_pictures_at_once(name):
+    network = lively(name)
+    for size in ((1, 1), (19, 26), (7, 33)):
+        assert_same(network, noise(2, 3, *size), 3, 0)
 
 
 def test_the_regression_by_strips_is_the_regression():

@@ -14,8 +14,17 @@ def printable(text: str) -> str:
     )
 
 
+WHOLE_LABELS = {  # of scores of spectra
+    "mrae_floor": "MRAE (y ≥ 1/255)",
+    "sam": "SAM, °",
+    "sam_bright": "SAM of bright pixels, °",
+}
+
+
 def score_label(key: str) -> str:
     """A score's name with its unit, for headings and axes: ``psnr_y`` → ``PSNR-Y, dB``."""
+    if key in WHOLE_LABELS:
+        return WHOLE_LABELS[key]
     kind, _, channel = key.partition("_")
     channel = {"y": "Y", "y_full": "Y full range", "rgb": "RGB"}.get(channel, channel)
     names = {"psnr": f"PSNR-{channel}, dB", "ssim": f"SSIM-{channel}", "delta": "ΔE2000"}
@@ -39,7 +48,7 @@ def number(value: float | None, score: str, *, sign: bool = False) -> str:
         return ""
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
-    digits = 2 if score.startswith(("psnr", "delta")) else 4
+    digits = 2 if score.startswith(("psnr", "delta", "sam")) else 4
     return f"{value:{'+' if sign else ''}.{digits}f}".replace("-", "−")
 
 

@@ -154,7 +154,7 @@ def _tiff(path: Path) -> tuple[NDArray[Any], Sequence[float] | None]:
         first = opened.pages.first
         if len(opened.pages) > 1:
             values = np.stack([page.asarray() for page in opened.pages])
-            text = " ".join(page.description for page in opened.pages)
+            text = " ".join(page.aspage().description for page in opened.pages)
         else:
             values = first.asarray()
             tag = first.tags.get(42112)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
@@ -36,6 +36,8 @@ class CubeWriter(AbstractContextManager["CubeWriter"], ABC):
         path: Of the result.
         shape: (bands, H, W).
         wavelengths_nm: Centres of the bands.
+
+    ``before_publishing`` is called with the complete file before it gets its name.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class CubeWriter(AbstractContextManager["CubeWriter"], ABC):
         self.path, self.shape, self.wavelengths_nm = path, shape, tuple(wavelengths_nm)
         self.partial = path.with_name(partial_name())
         self.row = 0
+        self.before_publishing: Callable[[Path], None] = lambda complete: None
 
     def add(self, rows: NDArray[np.floating]) -> None:
         """Append ``rows`` (bands, r, W).
@@ -78,7 +81,9 @@ class CubeWriter(AbstractContextManager["CubeWriter"], ABC):
             if error is None:
                 if self.row != self.shape[1]:
                     raise ValueError(f"{self.row} rows of {self.shape[1]} were written")
-                for partial, path in self._finish():
+                complete = self._finish()
+                self.before_publishing(complete[0][0])
+                for partial, path in complete:
                     partial.replace(path)
         except OSError as failed:
             raise self._failure(failed) from failed
@@ -299,7 +304,7 @@ def hdf5() -> Any:
         UsageError: It is not installed.
     """
     try:
-        import h5py
+        import h5py  # type: ignore[import-untyped, unused-ignore]
     except ImportError as error:
         raise UsageError(
             "MATLAB 7.3 files need h5py, which is not installed.",

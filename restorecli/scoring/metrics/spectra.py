@@ -85,7 +85,7 @@ def _psnr(mean_square: float) -> float:
 def _shared(restored: Bands, reference: Bands) -> dict[str, float]:
     total = sums(restored, reference)
     scores = {
-        "psnr": _psnr(total["clamped"] / reference.size),
+        "psnr_bands": _psnr(total["clamped"] / reference.size),
         "rmse": float(np.sqrt(total["squares"] / reference.size)),
         "mrae_floor": _ratio(total["floored"], total["floored_count"]),
         "sam": _ratio(total["angle"], total["angle_count"]),
@@ -111,7 +111,7 @@ def _ntire(restored: Bands, reference: Bands) -> dict[str, float]:
     return {
         "mrae": total["relative"] / x.size,
         "rmse": float(np.sqrt(total["squares"] / x.size)),
-        "psnr": _psnr(total["clamped"] / x.size),
+        "psnr_bands": _psnr(total["clamped"] / x.size),
     }
 
 
@@ -124,7 +124,7 @@ def _kaist(restored: Bands, reference: Bands) -> dict[str, float]:
     for y, x in zip(*values, strict=True):
         psnrs.append(_psnr(float(((y.astype(float) - x) ** 2).mean()) / LEVELS**2))
         ssims.append(ssim(y, x, data_range=LEVELS))
-    return {"psnr": float(np.mean(psnrs)), "ssim": float(np.mean(ssims))}
+    return {"psnr_bands": float(np.mean(psnrs)), "ssim_bands": float(np.mean(ssims))}
 
 
 _ALL = (
