@@ -31,6 +31,11 @@ def score(entry):
     found = [
         *(f"{s.dataset} {s.psnr_db:.2f} dB (measured, {s.protocol})" for s in entry.measured),
         *(f"{s.dataset} {s.psnr_db:.2f} dB (published, {s.protocol})" for s in entry.published),
+        *(
+            f"{s.dataset} {s.psnr_db:.2f} dB ({'measured' if s.command else 'published'}, "
+            f"{s.protocol})"
+            for s in entry.spectra
+        ),
     ]
     return "<br>".join(found) or "none recorded"
 
