@@ -69,7 +69,6 @@ MAY_IMPORT = {
     "machine": set(),
     "limits": set(),
     "errors": set(),
-    "spectral": set(),
 }
 HEAVY = ("torch", "cv2", "skimage", "huggingface_hub")
 
