@@ -8,6 +8,7 @@ from torch.utils._pytree import tree_leaves
 
 from restorecli.networks import HINT, GLMHARestormer, Restormer, exposure
 from restorecli.networks.strips import (
+    attention,
     picture_gain,
     resident_bytes,
     restore_by_strips,
@@ -141,6 +142,42 @@ def test_blocks_summed_at_once_as_on_a_gpu_give_the_same(monkeypatch, name, stri
     monkeypatch.setattr(rows, "ONE_BLOCK_AT_A_TIME", frozenset())
     network = lively(NETWORKS[name]()).double()
     assert_same(network, features_for(network, 24, 16), strip_rows)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_convolution_and_gelu_in_one_are_what_they_are_apart(dtype):
+    generator = torch.Generator().manual_seed(0)
+    mixed = (3 * torch.randn(5, 7, 24, generator=generator)).to(dtype)
+    kernel = rows.Kernel(torch.randn(24, 1, 3, 3, generator=generator).to(dtype), None)
+    wide = nn.functional.conv2d(
+        mixed.float().permute(2, 0, 1)[None], kernel.weight.float(), padding=(0, 1), groups=24
+    )
+    expected = nn.functional.gelu(wide)[0].permute(1, 2, 0)  # (3, 7, 24)
+    eps = torch.finfo(dtype).eps
+    actual = rows.convolve_and_gelu(mixed, kernel)
+    torch.testing.assert_close(actual.float(), expected, rtol=2 * eps, atol=40 * eps)
+
+
+@pytest.mark.parametrize("name", MAIN)
+def test_without_the_operation_in_one_the_picture_is_the_same(monkeypatch, name):
+    network = lively(NETWORKS[name]())
+    x = image_for(network, 16, 24).float()
+    restored = restore_by_strips(network, x, strip_rows=8)
+    monkeypatch.setattr(rows, "fuses_gelu", lambda device, dtype: False)
+    apart = restore_by_strips(network, x, strip_rows=8)
+    torch.testing.assert_close(restored, apart, rtol=0, atol=1e-4)
+
+
+def test_products_of_bfloat16_queries_and_keys_are_those_of_wide_ones(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    strip = torch.randn(16, 9, 2 * 3 * 8, generator=generator).bfloat16()
+    rough, exact = attention.HeadSums(3), attention.HeadSums(3)
+    rough.add_joint(strip.clone())
+    monkeypatch.setattr(attention, "multiplies_as_they_are", lambda rows: False)
+    exact.add_joint(strip.clone())
+    assert exact.scores().shape == (3, 8, 8)
+    assert exact.scores().std() > 0.05
+    torch.testing.assert_close(rough.scores(), exact.scores(), rtol=0, atol=4e-3)
 
 
 class Waits(TorchDispatchMode):

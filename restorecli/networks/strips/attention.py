@@ -10,7 +10,7 @@ twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,7 @@ from restorecli.networks.strips.rows import (
     branch_of,
     gelu_in_place,
     kernel_of,
+    multiplies_as_they_are,
     normalised,
     pointwise,
     put_pointwise,
@@ -51,7 +52,7 @@ class Features:
     def __init__(
         self, x: Tensor, norm: LayerNorm, strips: Sequence[Strip], *, keep: bool = False
     ) -> None:
-        self.x, self.strips, self._keep = x, strips, keep
+        self.x, self.strips, self.keep = x, strips, keep
         self._norm = norm
         self._fresh: tuple[Strip, Tensor] | None = None
 
@@ -74,17 +75,11 @@ class Features:
             if strip in kept:
                 return kept.pop(strip)
             rows = make(strip)
-            if self._keep:
+            if self.keep:
                 kept[strip] = rows
             return rows
 
         return made
-
-    def pairs(
-        self, query: Callable[[Strip], Tensor], key: Callable[[Strip], Tensor]
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Queries and keys, strip by strip: (r, W, C) and (r, W, C')."""
-        return ((query(strip), key(strip)) for strip in self.strips)
 
 
 def feed_forward(ffn: FeedForward, features: Features) -> Change:
@@ -100,13 +95,11 @@ def feed_forward(ffn: FeedForward, features: Features) -> Change:
     )
     lacking = gate.mix.weight.shape[0] - hidden
     project_out = kernel_of(ffn.project_out, dtype).for_more(lacking)
-    gates, values = Flow(gate), Flow(value)
+    gates, values = Flow(gate, gelu=True), Flow(value)
 
     def change(strip: Strip) -> Terms:
         rows = features.fresh(strip)  # (f, W, C)
-        gated = gelu_in_place(gates(rows, strip)).mul_(
-            values(rows, strip)
-        )  # (r, W, hidden + lacking)
+        gated = gates(rows, strip).mul_(values(rows, strip))  # (r, W, hidden + lacking)
         return [(gated, project_out)]
 
     return change
@@ -121,15 +114,17 @@ def channel_attention(
         cache: (1, m, m) or ``None``, returned as it is; the change of a strip: (r, W, C).
     """
     channels = features.x.shape[-1]
-    dtype = features.x.dtype
-
-    def branch(start: int, stop: int) -> Branch:
-        return branch_of(attention.qkv, attention.qkv_dwconv, dtype, slice(start, stop))
-
-    query, key, value = (branch(i * channels, (i + 1) * channels) for i in range(3))
-    pairs = features.pairs(features.of(query), features.of(key))
-    mix = mixing_kernel(attention, pairs, dtype)
-    values = features.of(value)
+    heads = attention.heads
+    convolutions = attention.qkv, attention.qkv_dwconv, features.x.dtype
+    by_head = torch.arange(2 * channels, device=features.x.device).view(2, heads, -1)
+    query_key = features.of(branch_of(*convolutions, by_head.transpose(0, 1).flatten()))
+    values = features.twice(branch_of(*convolutions, slice(2 * channels, 3 * channels)))
+    sums = HeadSums(heads)
+    for strip in features.strips:
+        if features.keep:
+            values(strip)
+        sums.add_joint(query_key(strip))
+    mix = mixing_kernel(attention, sums.scores(), features.x.dtype)
     return lambda strip: [(values(strip), mix)], cache
 
 
@@ -156,44 +151,66 @@ def guided_low_rank_attention(
         return Branch(mix.to(dtype), blur.to(dtype))
 
     key, value = branch(0, kept), branch(kept, 2 * kept)
-    mix = mixing_kernel(attention, features.pairs(query, features.of(key)), dtype)
+    keys, sums = features.of(key), HeadSums(attention.heads)
+    for strip in features.strips:
+        sums.add(query(strip), keys(strip))
+    mix = mixing_kernel(attention, sums.scores(), dtype)
     values = features.of(value)
     return lambda strip: [(values(strip), mix)], cache
 
 
 def mixing_kernel(
-    attention: ChannelAttention | GuidedLowRankAttention,
-    pairs: Iterable[Sequence[Tensor]],
-    dtype: torch.dtype,
+    attention: ChannelAttention | GuidedLowRankAttention, scores: Tensor, dtype: torch.dtype
 ) -> Kernel:
     """Attention and output projection in one: M_head = W_O[:, head]·P_head.
 
     Shape:
-        pairs: q (r, W, C) and k (r, W, C') of every strip → weight (C, C', 1, 1).
+        scores: (heads, c, c') → weight (C, heads·c', 1, 1).
     """
-    heads = attention.heads
     project_out = attention.project_out
-    scores = head_scores(pairs, heads).to(attention.temperature.dtype)  # (heads, c, c')
+    scores = scores.to(attention.temperature.dtype)
     weights = attention_weights(scores.unsqueeze(0), attention.temperature).squeeze(0)
-    columns = torch.unflatten(project_out.weight.flatten(1), 1, (heads, -1)).transpose(0, 1)
-    mix = (columns @ weights).transpose(0, 1).flatten(1)  # (C, heads·c')
+    columns = torch.unflatten(project_out.weight.flatten(1), 1, (attention.heads, -1))
+    mix = (columns.transpose(0, 1) @ weights).transpose(0, 1).flatten(1)  # (C, heads·c')
     return Kernel(mix[..., None, None], project_out.bias).to(dtype)
 
 
-def head_scores(pairs: Iterable[Sequence[Tensor]], heads: int) -> Tensor:
-    """Cosine similarities of the rows of q and k over all pixels, head by head.
+class HeadSums:
+    """Sums over pixels that give the cosine similarities of q and k, head by head."""
 
-    Shape:
-        pairs: q (r, W, heads·c) and k (r, W, heads·c') of every strip, used up → (heads, c, c').
-    """
-    gram, q_squares, k_squares = PixelSum(), PixelSum(), PixelSum()
-    for pair in pairs:
-        for pixels in zip(*map(blocks_of_pixels, pair), strict=True):
-            q, k = (torch.unflatten(part, 2, (heads, -1)).transpose(1, 2) for part in pixels)
-            gram.add(q.mT @ k)  # (b, heads, c, c')
-            q_squares.add(q.square_().sum(2))  # (b, heads, c)
-            k_squares.add(k.square_().sum(2))  # (b, heads, c')
-    return channel_scores(gram.total, q_squares.total, k_squares.total)
+    def __init__(self, heads: int) -> None:
+        self._heads = heads
+        self._gram, self._q_squares, self._k_squares = PixelSum(), PixelSum(), PixelSum()
+
+    def add(self, query: Tensor, key: Tensor) -> None:
+        """Add a strip, whose values are used up: (r, W, heads·c) and (r, W, heads·c')."""
+        for pixels in zip(blocks_of_pixels(query), blocks_of_pixels(key), strict=True):
+            q, k = (torch.unflatten(part, 2, (self._heads, -1)) for part in pixels)
+            self._gram.add(q.transpose(1, 2).mT @ k.transpose(1, 2))  # (b, heads, c, c')
+            self._q_squares.add(q.square_().sum(1))  # (b, heads, c)
+            self._k_squares.add(k.square_().sum(1))  # (b, heads, c')
+
+    def add_joint(self, query_key: Tensor) -> None:
+        """Add a strip of q and k, head by head beside each other: (r, W, heads·2c), used up."""
+        as_they_are = multiplies_as_they_are(query_key)
+        for block in blocks_of_pixels(query_key, as_they_are=as_they_are):
+            if as_they_are:
+                parts = block[0].chunk(self._heads, 1)  # each (n, 2c)
+                grams = torch.stack([part.mT @ part for part in parts])[None]  # (1, heads, 2c, 2c)
+                squares = grams.diagonal(dim1=-2, dim2=-1)
+                gram = grams.unflatten(-1, (2, -1))[..., : grams.shape[-1] // 2, 1, :]
+            else:
+                q, k = torch.unflatten(block, 2, (self._heads, -1)).transpose(1, 2).chunk(2, -1)
+                gram = q.mT @ k  # (b, heads, c, c)
+                squares = block.square_().sum(1).unflatten(1, (self._heads, -1))  # (b, heads, 2c)
+            self._gram.add(gram)
+            q_squares, k_squares = squares.chunk(2, -1)
+            self._q_squares.add(q_squares)
+            self._k_squares.add(k_squares)
+
+    def scores(self) -> Tensor:
+        """Cosine similarities over all pixels: (heads, c, c')."""
+        return channel_scores(self._gram.total, self._q_squares.total, self._k_squares.total)
 
 
 def plane_maxima(query: Callable[[Strip], Tensor], features: Features, cells: int) -> Tensor:
@@ -274,5 +291,5 @@ ATTENTIONS: dict[type[nn.Module], Callable[..., tuple[Change, Tensor | None]]] =
 }
 
 # What two passes need, as a multiple of x, and how many bytes of it are kept at most by default.
-KEPT = {GuidedLowRankAttention: 1, HierarchicalAttention: 2}
+KEPT = {ChannelAttention: 1, GuidedLowRankAttention: 1, HierarchicalAttention: 2}
 KEEP_BYTES = 2**28

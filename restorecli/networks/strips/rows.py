@@ -151,6 +151,43 @@ def gelu_in_place(rows: Tensor) -> Tensor:
     return torch.ops.aten.gelu_(rows)
 
 
+def convolve_and_gelu(rows: Tensor, kernel: Kernel) -> Tensor:
+    """3×3 convolution of each channel alone between halos, and GELU: (r + 2, W, K) → (r, W, K).
+
+    Where the convolution library can do both at once, GELU meets values that are in registers.
+    """
+    if not fuses_gelu(rows.device.type, rows.dtype):
+        return gelu_in_place(_convolve(rows, kernel, padding=(0, 1), groups=rows.shape[-1]))
+    planes = rows.unsqueeze(0).permute(0, 3, 1, 2)  # (1, K, r + 2, W), channels last
+    y = _convolution_and_gelu(planes, kernel, padding=(0, 1), groups=planes.shape[1])
+    return y.permute(0, 2, 3, 1).squeeze(0)
+
+
+def _convolution_and_gelu(
+    planes: Tensor, kernel: Kernel, padding: tuple[int, int], groups: int
+) -> Tensor:
+    """An operator of torch's compiler, which calls oneDNN: (1, C, r, W) → (1, K, r', W)."""
+    return torch.ops.mkldnn._convolution_pointwise(
+        planes, kernel.weight, kernel.bias, padding, (1, 1), (1, 1), groups, "gelu", [], "none"
+    )
+
+
+@cache
+def fuses_gelu(device: str, dtype: torch.dtype) -> bool:
+    """Whether convolution and GELU can be one operation there; tried once, on very little."""
+    if device != "cpu" or dtype == torch.float64:
+        return False
+    planes = torch.linspace(-3, 3, 16 * 9).view(1, 16, 3, 3).to(dtype)
+    planes = planes.to(memory_format=torch.channels_last)
+    kernel = Kernel(torch.ones(16, 1, 3, 3, dtype=dtype), None)
+    try:
+        y = _convolution_and_gelu(planes, kernel, padding=(1, 1), groups=16)
+    except (AttributeError, NotImplementedError, RuntimeError):  # another build of torch
+        return False
+    expected = F.gelu(F.conv2d(planes, kernel.weight, padding=1, groups=16))
+    return y.dtype == dtype and torch.allclose(y.float(), expected.float(), rtol=0.02, atol=0.02)
+
+
 @cache
 def by_products(device: str) -> bool:
     """Whether 1×1 convolutions are done as matrix products there, or by the convolution library.
@@ -202,11 +239,11 @@ class Flow:
     """Features of a branch, strip by strip from the top; each row is mixed once.
 
     The 3×3 convolution of a strip needs mixed rows of its halo: two of them were mixed with the
-    strip above, and are kept for this one.
+    strip above, and are kept for this one. GELU follows it with ``gelu``.
     """
 
-    def __init__(self, branch: Branch) -> None:
-        self._branch = branch
+    def __init__(self, branch: Branch, *, gelu: bool = False) -> None:
+        self._branch, self._gelu = branch, gelu
         self._mixed: Tensor | None = None  # (r + 2, W, K): rows of a strip, one above, one below
 
     def __call__(self, fresh: Tensor, strip: Strip) -> Tensor:
@@ -224,6 +261,8 @@ class Flow:
         if strip.stop == strip.height:
             mixed[-1] = 0
         put_pointwise(mixed[filled : filled + fresh.shape[0]], fresh, mix)
+        if self._gelu:
+            return convolve_and_gelu(mixed, blur)
         return _convolve(mixed, blur, padding=(0, 1), groups=mixed.shape[-1])
 
 
@@ -282,22 +321,32 @@ def add_in_place(
         tick(1 / len(strips))
 
 
-def blocks_of_pixels(rows: Tensor) -> list[Tensor]:
+def blocks_of_pixels(rows: Tensor, *, as_they_are: bool = False) -> list[Tensor]:
     """Rows of a strip, a few at a time, as matrices in the precision of sums over pixels.
 
     Strip heights that divide by ``SUM_ROWS`` thus add the same blocks, and give the same sums. A
     processor takes one block at a time, from its cache; a GPU all at once.
 
     Shape:
-        rows: (r, W, C) → of each group of blocks (b, n·W, C), float32 or float64.
+        rows: (r, W, C) → of each group of blocks (b, n·W, C), float32 or float64, or
+            ``as_they_are``.
     """
-    dtype = statistics_dtype(rows)
+    dtype = rows.dtype if as_they_are else statistics_dtype(rows)
     if rows.device.type in ONE_BLOCK_AT_A_TIME:
         return [block.flatten(0, 1).to(dtype)[None] for block in torch.split(rows, SUM_ROWS)]
     whole = rows.shape[0] // SUM_ROWS * SUM_ROWS
     first, rest = rows[:whole], rows[whole:]
     groups = [first.unflatten(0, (-1, SUM_ROWS)).flatten(1, 2)] if whole else []
     return [group.to(dtype) for group in (*groups, rest.flatten(0, 1)[None]) if group.numel()]
+
+
+def multiplies_as_they_are(rows: Tensor) -> bool:
+    """Whether products over pixels are made of half-precision features without widening them.
+
+    A processor's bfloat16 products add up in float32 and are rounded once for each block of rows:
+    less than queries and keys are themselves. float16 could overflow.
+    """
+    return rows.dtype == torch.bfloat16 and rows.device.type == "cpu"
 
 
 class PixelSum:
