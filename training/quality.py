@@ -1,7 +1,7 @@
-"""Write docs/quality.md: ``python -m training.quality FIGURES.json --real DIR``.
+"""Write docs/quality.md: ``python -m training.quality FIGURES.json … --real DIR``.
 
-``FIGURES.json`` is what ``python -m training.evaluate --json`` wrote. ``DIR`` holds photographs
-that really are hazy, dark or seen through rain, and ``manifest.csv`` with the licence of each:
+``FIGURES.json`` is what ``python -m training.evaluate --json`` wrote, in one run or in several.
+``DIR`` holds photographs that really are hazy, dark or seen through rain, and ``manifest.csv`` with the licence of each:
 every one is restored by the ``restore`` command and shown beside the classic method for its task.
 """
 
@@ -12,7 +12,6 @@ import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from training.runner import Network, defaults, restored
 from training.testsets import SETS, Levels, Pair
 
 CELL_PX = 480  # width of one picture of a row
-SHEETS = ("derain", "desnow", "dehaze", "denoise-real", "denoise", "lowlight", "deblur", "defocus")
+SHEETS = ("derain", "desnow", "dehaze", "denoise", "lowlight", "deblur", "defocus")
 TASK_OF_NOTE = {  # what the manifest's note says → the task that is for it
     "haze": "dehaze",
     "fog": "dehaze",
@@ -61,19 +60,28 @@ on it. Sets called synthetic were made of clean pictures with this project's own
 def scored(rows: Rows) -> Iterator[str]:
     """A table for each task: one line for each method on each set."""
     kept = [row for row in rows if "psnr_db" in row and not is_harm(row)]
-    for task, of_task in groupby(kept, key=lambda row: row["task"]):
+    for task, of_task in grouped(kept, "task"):
         yield f"\n### {task}\n"
         yield "| set | method | PSNR (dB) | gain | SSIM | ΔE00 | chroma |"
         yield "|---|---|---|---|---|---|---|"
-        for name, of_set in groupby(of_task, key=lambda row: row["set"]):
-            yield from lines_of(name, list(of_set))
+        for (name, _), of_set in grouped(of_task, "set", "pictures"):
+            yield from lines_of(name, of_set)
+
+
+def grouped(rows: Rows, *keys: str) -> Iterator[tuple[Any, Rows]]:
+    """Rows that agree in ``keys``, in the order in which their first ones come."""
+    groups: dict[Any, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        values = tuple(row.get(key) for key in keys)
+        groups.setdefault(values[0] if len(keys) == 1 else values, []).append(row)
+    yield from groups.items()
 
 
 def lines_of(name: str, rows: Rows) -> Iterator[str]:
     """The methods on one set, the best PSNR in bold."""
     best = max(row["psnr_db"] for row in rows)
     for row in rows:
-        first = f"{name}, {row['pictures']} pictures" if row["kind"] == "input" else ""
+        first = f"{name} ({row['pictures']} pictures)" if row["kind"] == "input" else ""
         psnr = f"{row['psnr_db']:.2f}"
         psnr = f"**{psnr}**" if row["psnr_db"] == best else psnr
         gain = f"{row['gain_db']:+.2f}" if "gain_db" in row else ""
@@ -122,14 +130,14 @@ def stained(rows: Rows) -> Iterator[str]:
     yield "| task | method | worst mottle | worst tint | stained |"
     yield "|---|---|---|---|---|"
     found = [row for row in rows if row["set"] == "real"]
-    for (task, method), group in groupby(found, key=lambda row: (row["task"], called(row))):
-        pictures = list(group)
+    for (task, _), pictures in grouped(found, "task", "method"):
         worst = (
             max((row[key] for row in pictures if row[key] is not None), default=None)
             for key in ("mottle", "tint")
         )
         mottle, tint = ("–" if value is None else f"{value:.1f}" for value in worst)
         bad = sum(not row["clean"] for row in pictures)
+        method = called(pictures[0])
         yield f"| {task} | {method} | {mottle} | {tint} | {bad} of {len(pictures)} |"
 
 
@@ -211,11 +219,11 @@ def page(rows: Rows, shown: Sequence[Shown], sheets: Sequence[str]) -> str:
 def main() -> None:
     """Draw the pictures and write the page."""
     parser = argparse.ArgumentParser(prog="python -m training.quality", description=__doc__)
-    parser.add_argument("figures", type=Path, help="what the evaluation wrote with --json")
+    parser.add_argument("figures", type=Path, nargs="+", help="what evaluations wrote with --json")
     parser.add_argument("--real", type=Path, required=True, help="folder with manifest.csv")
     parser.add_argument("-o", "--output", type=Path, default=Path("docs/quality.md"))
     args = parser.parse_args()
-    rows = json.loads(args.figures.read_text(encoding="utf-8"))
+    rows = [row for file in args.figures for row in json.loads(file.read_text(encoding="utf-8"))]
     pictures = args.output.parent / "pictures"
     pictures.mkdir(parents=True, exist_ok=True)
     sheets = [name for name in SHEETS if (pictures / f"sheet-{name}.jpg").exists()]
