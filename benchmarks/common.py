@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from restorecli.networks import PICTURE_NETWORKS
+from restorecli.networks.ends import FRONTS, HEADS, PACKINGS
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 STATUS = Path("/proc/self/status")
@@ -69,6 +70,9 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dim", type=int, default=48)
     parser.add_argument("--num-blocks", type=int, nargs=4, default=[4, 6, 6, 8])
     parser.add_argument("--refinement", type=int, default=4)
+    parser.add_argument("--packing", type=int, choices=PACKINGS, default=1)
+    parser.add_argument("--head", choices=HEADS, default="residual")
+    parser.add_argument("--front", choices=FRONTS, default="none")
     parser.add_argument("--norm", choices=("WithBias", "BiasFree"), default="WithBias")
 
 
@@ -79,6 +83,9 @@ def network_settings(options: argparse.Namespace) -> dict[str, Any]:
         "num_blocks": options.num_blocks,
         "num_refinement_blocks": options.refinement,
         "LayerNorm_type": options.norm,
+        "packing": options.packing,
+        "head": options.head,
+        "front": options.front,
     }
 
 

@@ -32,7 +32,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--dtype", choices=DTYPES, default="float32")
     options = parser.parse_args()
-    print(f"{options.network} dim {options.dim}, {options.dtype}; {machine()}")
+    ends = f"packing {options.packing}, head {options.head}, front {options.front}"
+    print(f"{options.network} dim {options.dim}, {ends}, {options.dtype}; {machine()}")
     print(f"{'size':>11} {'rows':>5} {'threads':>7} {'predicted MB':>13} {'measured MB':>12} error")
     for plane in options.sizes:
         for rows in options.strip_rows:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from restorecli.engine.engine import prepare
-from restorecli.networks import HINT, NETWORKS
+from restorecli.networks import HINT, PICTURE_NETWORKS
 from restorecli.networks.exposure import LARGEST_GAIN, LUMA, curved, histograms
 from restorecli.weights.fitting import architecture_of
 from tests.conftest import TINY, save_weights
@@ -39,11 +39,11 @@ def mean_luma(x):
 
 
 @pytest.mark.parametrize("packing", [2, 4])
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", PICTURE_NETWORKS)
 def test_a_packed_network_is_the_plain_one_on_squares_as_channels(name, packing):
     channels = 3 * packing**2
-    packed = NETWORKS[name](**TINY, packing=packing).double()
-    plain = NETWORKS[name](**TINY, inp_channels=channels, out_channels=channels).double()
+    packed = PICTURE_NETWORKS[name](**TINY, packing=packing).double()
+    plain = PICTURE_NETWORKS[name](**TINY, inp_channels=channels, out_channels=channels).double()
     plain.load_state_dict(packed.state_dict())
     x = torch.rand(1, 3, 16 * packing, 24 * packing, dtype=torch.float64)
     squares = torch.nn.functional.pixel_unshuffle(x, packing)
@@ -183,7 +183,7 @@ def test_impossible_ends_are_refused(options, message):
 
 def test_dual_pixel_images_have_no_affine_head():
     with pytest.raises(ValueError, match="dual-pixel"):
-        NETWORKS["restormer"](**TINY, inp_channels=6, dual_pixel_task=True, head="affine")
+        PICTURE_NETWORKS["restormer"](**TINY, inp_channels=6, dual_pixel_task=True, head="affine")
 
 
 @pytest.mark.parametrize("channels", [1, 3])
