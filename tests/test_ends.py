@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from restorecli.engine.engine import prepare
+from restorecli.engine.settings import EngineSettings
 from restorecli.networks import HINT, PICTURE_NETWORKS
 from restorecli.networks.exposure import LARGEST_GAIN, LUMA, curved, histograms
+from restorecli.weights import CheckpointFile, ChosenModel
 from restorecli.weights.fitting import architecture_of
 from tests.conftest import TINY, save_weights
 
@@ -199,15 +201,8 @@ def test_packing_and_head_are_found_from_the_shapes_of_a_file(tmp_path, channels
 
 
 def engine_for(weights, tile):
-    return prepare(
-        "lowlight",
-        model_id=None,
-        weights=weights,
-        device="cpu",
-        precision="fp32",
-        tile=tile,
-        overlap_px=16,
-    )
+    model = ChosenModel(file=CheckpointFile(weights))
+    return prepare(EngineSettings(model=model, device="cpu", tile=tile, overlap_px=16))
 
 
 def test_tiles_are_brightened_like_the_whole_picture(tmp_path):
