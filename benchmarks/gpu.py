@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.authors import authors_class, without_memory
-from restorecli.networks import HINT, NETWORKS
+from restorecli.networks import NETWORKS
 from restorecli.networks.strips import restore_by_strips
 
 Evaluate = Callable[[Tensor], Tensor]

@@ -25,6 +25,7 @@ MAY_IMPORT = {
         "files",
         "images",
         "limits",
+        "machine",
         "report",
         "runs",
         "scoring",

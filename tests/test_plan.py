@@ -1,16 +1,23 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from restorecli.commands.parsing import parse_memory, parse_overlap, parse_size, parse_tile
-from restorecli.engine import plan
+from restorecli.engine import devices, plan
 from restorecli.engine.devices import choose_device, choose_precision
+from restorecli.engine.engine import prepare
 from restorecli.engine.plan import Demand, Memory, make_plan, smaller_plan
+from restorecli.engine.settings import EngineSettings
 from restorecli.errors import DeviceError, UsageError
 from restorecli.limits import AUTO
 from restorecli.networks import NETWORKS
+from restorecli.weights import registry
+from restorecli.weights.choice import CheckpointFile, ChosenModel
+from restorecli.weights.registry import HalfPrecision
 from tests.conftest import TINY
 
+CPU = torch.device("cpu")
 PLENTY = 2**40
 
 
@@ -167,4 +174,42 @@ def test_a_cuda_device_beyond_the_last_one_is_a_device_error():
 
 def test_unknown_precision_is_refused():
     with pytest.raises(UsageError, match="--precision"):
-        choose_precision("fp8")
+        choose_precision("fp8", CPU, half_is_close=True)
+
+
+@pytest.mark.parametrize("in_hardware", [True, False])
+@pytest.mark.parametrize("half_is_close", [True, False])
+def test_half_precision_is_automatic_where_it_is_fast_and_close(
+    monkeypatch, in_hardware, half_is_close
+):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: in_hardware)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    expected = torch.bfloat16 if in_hardware and half_is_close else torch.float32
+    assert choose_precision("auto", CPU, half_is_close=half_is_close) == expected
+    assert choose_precision("fp32", CPU, half_is_close=half_is_close) == torch.float32
+    mps = choose_precision("auto", torch.device("mps"), half_is_close=half_is_close)
+    assert mps == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("loss_db", "largest", "close"),
+    [(0.02, 2, True), (-0.3, 0, True), (0.021, 1, False), (0.0, 3, False)],
+)
+def test_what_counts_as_close(loss_db, largest, close):
+    record = HalfPrecision(
+        loss_db=loss_db, largest_difference=largest, pictures=1, command="a command"
+    )
+    assert record.is_close is close
+
+
+def test_automatic_precision_is_that_of_the_network_and_not_of_a_file_of_ones_own(monkeypatch):
+    monkeypatch.setattr(devices, "multiplies_bfloat16", lambda device: True)
+    close = HalfPrecision(loss_db=0, largest_difference=1, pictures=1, command="a command")
+    entry = registry()["hint-derain-compact"].model_copy(update={"bfloat16": close})
+
+    def precision(**chosen):
+        return prepare(EngineSettings(model=ChosenModel(**chosen), device="cpu")).precision_name
+
+    assert precision(entry=entry) == "bf16"
+    assert precision(entry=entry, file=CheckpointFile(entry.path)) == "fp32"
+    assert precision(entry=entry.model_copy(update={"bfloat16": None})) == "fp32"

@@ -57,8 +57,13 @@ def _versions() -> dict[str, str]:
 def _devices() -> dict[str, str]:
     import torch
 
+    from restorecli.engine.devices import multiplies_bfloat16
+    from restorecli.machine.cores import default_threads
+
     capability = torch.backends.cpu.get_cpu_capability()
-    found = {"cpu": f"{torch.get_num_threads()} threads, {capability}"}
+    half = "bfloat16 in hardware" if multiplies_bfloat16(torch.device("cpu")) else "no bfloat16"
+    threads = default_threads(torch.get_num_threads())
+    found = {"cpu": f"{threads} threads, {capability}, {half}"}
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
         found[f"cuda:{index}"] = f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"
@@ -69,10 +74,12 @@ def _devices() -> dict[str, str]:
 
 
 def _memory() -> dict[str, str]:
-    import psutil
+    import torch
 
-    memory = psutil.virtual_memory()
-    return {"memory": f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free"}
+    from restorecli.engine.devices import free_bytes, total_bytes
+
+    free, total = (of(torch.device("cpu")) / 2**30 for of in (free_bytes, total_bytes))
+    return {"memory": f"{free:.1f} of {total:.1f} GiB free"}
 
 
 def _codecs() -> dict[str, str]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -12,7 +14,6 @@ from rich.markup import escape
 from rich.progress import (
     BarColumn,
     DownloadColumn,
-    MofNCompleteColumn,
     Progress,
     TextColumn,
     TimeRemainingColumn,
@@ -72,6 +73,32 @@ def show_list(items: Sequence[tuple[str, str]]) -> None:
         console.print(f"    {escape(details)}")
 
 
+LONG_S = 5  # expected of a picture that has a bar of its own
+SURE_SHARE = 0.1  # of a picture, before its time is told
+
+
+class Pace:
+    """How far one picture is, and how long it still takes."""
+
+    def __init__(self) -> None:
+        self.share = 0.0
+        self._started_s = time.monotonic()
+
+    def advance(self, share: float) -> None:
+        """``share`` more has been done."""
+        self.share = min(self.share + share, 1)
+
+    def left_s(self) -> float | None:
+        """Seconds to the end; ``None`` before enough is done to tell."""
+        if self.share < SURE_SHARE:
+            return None
+        return (time.monotonic() - self._started_s) * (1 / self.share - 1)
+
+    def is_long(self) -> bool:
+        """Whether the whole takes so long that a bar of its own is wanted."""
+        return (time.monotonic() - self._started_s) >= LONG_S * self.share > 0
+
+
 class RunDisplay:
     """A line for each image and, on a terminal, a bar by pixels. A context manager."""
 
@@ -82,14 +109,19 @@ class RunDisplay:
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[done]}"),
+            TextColumn("{task.fields[left]}"),
             console=self.console,
             transient=True,
             disable=quiet or not self.console.is_terminal,
         )
-        self.files = self.progress.add_task("images", total=None)
-        self.inside = self.progress.add_task("current", total=100)
+        self.total = 0
+        self.finished = 0
+        self.started_s = time.monotonic()
+        self.picture = Pace()
+        add = partial(self.progress.add_task, done="", left="")
+        self.files = add("images", total=None)
+        self.inside = add("current", total=1, visible=False)
 
     def __enter__(self) -> RunDisplay:
         self.progress.start()
@@ -100,19 +132,39 @@ class RunDisplay:
 
     def start(self, total: int) -> None:
         """Work on ``total`` images begins."""
-        self.progress.update(self.files, total=total)
+        self.total, self.finished, self.started_s = total, 0, time.monotonic()
+        self.progress.update(self.files, total=total, done=f"0/{total}")
 
     def begin(self) -> None:
         """Work on the next image begins."""
-        self.progress.reset(self.inside)
+        self.picture = Pace()
+        self.progress.reset(self.inside, visible=False, done="", left="")
 
     def advance(self, share: float) -> None:
         """``share`` of the current image has been done."""
-        self.progress.advance(self.inside, 100 * share)
+        self.picture.advance(share)
+        left_s = self.picture.left_s()
+        if left_s is None:
+            return
+        self.progress.update(
+            self.inside,
+            completed=self.picture.share,
+            visible=self.picture.is_long(),
+            done=f"{self.picture.share:.0%}",
+            left=f"{duration_text(left_s)} left",
+        )
 
     def finish(self, row: Row) -> None:
         """One input has come to its end."""
-        self.progress.advance(self.files)
+        self.finished += 1
+        each_s = (time.monotonic() - self.started_s) / self.finished
+        left = self.total - self.finished
+        self.progress.update(
+            self.files,
+            completed=self.finished,
+            done=f"{self.finished}/{self.total}",
+            left=f"{duration_text(each_s * left)} left" if left else "",
+        )
         if self.as_json:
             show_line(image_line(row))
         if not self.quiet or row.error:

@@ -27,6 +27,7 @@ PACKAGE = Path(__file__).parents[1]
 BUNDLED = Path(__file__).parent / "bundled"
 FULL_SIZE_DIM = 48  # width of every published network; bundled ones are narrower
 TASKS = ("derain", "desnow", "dehaze", "denoise", "lowlight", "deblur", "defocus")
+MOST_LOSS_DB, MOST_DIFFERENCE = 0.02, 2  # in bfloat16, for `--precision auto` to use it
 SPECTRAL_TASKS = ("spectral", "cassi")  # not picture to picture: `restore spectral`
 
 Task = Literal[
@@ -103,6 +104,23 @@ class PublishedSetting(Strict):
         return f"{how}, float32; scores by {self.scoring}; from {self.source}"
 
 
+class HalfPrecision(Strict):
+    """What features in bfloat16 change, measured on the evaluation sets of the network's tasks.
+
+    ``python -m training.precision`` measures it and writes the record.
+    """
+
+    loss_db: float  # mean PSNR in float32 less that in bfloat16, of the set that loses most
+    largest_difference: int = Field(ge=0)  # of any value of any result, in levels of 255
+    pictures: int = Field(gt=0)
+    command: Text
+
+    @property
+    def is_close(self) -> bool:
+        """Whether ``--precision auto`` may use it."""
+        return self.loss_db <= MOST_LOSS_DB and self.largest_difference <= MOST_DIFFERENCE
+
+
 class WeightEntry(Strict):
     """One checkpoint: where it comes from, what it fits, and how to recognise it."""
 
@@ -131,6 +149,7 @@ class WeightEntry(Strict):
     spectra: tuple[SpectralScore, ...] = ()  # measured or published, of networks for spectra
     encoding: Literal["srgb", "linear"] | None = None  # of the pictures that it makes spectra of
     stretched: bool = False  # whether a picture's smallest value is to be 0 and its largest 1
+    bfloat16: HalfPrecision | None = None  # not measured: `--precision auto` is float32
     camera: str = ""  # whose pictures it was trained on
     note: str = ""
     experimental: str = ""  # why it is not good enough yet; empty: it is

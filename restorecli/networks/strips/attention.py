@@ -15,7 +15,13 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from restorecli.networks.blocks import UNIT_EPS, FeedForward, LayerNorm, channel_scores
+from restorecli.networks.blocks import (
+    UNIT_EPS,
+    FeedForward,
+    LayerNorm,
+    channel_scores,
+    statistics_dtype,
+)
 from restorecli.networks.glmha_restormer import (
     GuidedLowRankAttention,
     cell_maxima,
@@ -46,21 +52,35 @@ Change = Callable[[Strip], Terms]
 class Features:
     """Normalised features, made strip by strip from those of the block: (H, W, C).
 
-    With ``keep``, what two passes need is kept from the first.
+    With ``keep``, what two passes need is kept from the first, as precise as the block's features.
     """
 
     def __init__(
-        self, x: Tensor, norm: LayerNorm, strips: Sequence[Strip], *, keep: bool = False
+        self,
+        x: Tensor,
+        norm: LayerNorm,
+        strips: Sequence[Strip],
+        *,
+        keep: bool = False,
+        dtype: torch.dtype | None = None,
     ) -> None:
         self.x, self.strips, self.keep = x, strips, keep
+        self.dtype = dtype or x.dtype  # of what is made
         self._norm = norm
         self._fresh: tuple[Strip, Tensor] | None = None
 
     def fresh(self, strip: Strip) -> Tensor:
         """Rows that are fresh in ``strip``, normalised once for all branches: (f, W, C)."""
         if self._fresh is None or self._fresh[0] != strip:
-            self._fresh = strip, normalised(self._norm, self.x[strip.fresh])
+            self._fresh = strip, normalised(self._norm, self.x[strip.fresh].to(self.dtype))
         return self._fresh[1]
+
+    def widened(self) -> Features:
+        """The same in the precision of sums over pixels."""
+        dtype = statistics_dtype(self.x)
+        if dtype == self.dtype:
+            return self
+        return Features(self.x, self._norm, self.strips, keep=self.keep, dtype=dtype)
 
     def of(self, branch: Branch) -> Callable[[Strip], Tensor]:
         """Features of ``branch``, for strips from the top: (r, W, K)."""
@@ -76,7 +96,7 @@ class Features:
                 return kept.pop(strip)
             rows = make(strip)
             if self.keep:
-                kept[strip] = rows
+                kept[strip] = rows.to(self.x.dtype)
             return rows
 
         return made
@@ -236,15 +256,18 @@ def hierarchical_attention(
     """HINT's HMHA and QKCU by strips: ``HierarchicalAttention``; the cache becomes (1, C, C).
 
     Order, heads and modulators need C×C matrices only. Instead of sorting the channels of every
-    pixel, the matrices that follow take them unsorted.
+    pixel, the matrices that follow take them unsorted. The order is discontinuous: with half
+    precision it comes from queries and keys that were made in float32.
     """
     height, width, channels = features.x.shape
     dtype = features.x.dtype
 
-    def branch(start: int, stop: int) -> Branch:
-        return branch_of(attention.qkv, attention.qkv_dwconv, dtype, slice(start, stop))
+    wide = features.widened()
 
-    query_key = features.twice(branch(0, 2 * channels))
+    def branch(start: int, stop: int, precision: torch.dtype) -> Branch:
+        return branch_of(attention.qkv, attention.qkv_dwconv, precision, slice(start, stop))
+
+    query_key = wide.twice(branch(0, 2 * channels, wide.dtype))
     gram, sums, squares = PixelSum(), PixelSum(), PixelSum()
     for strip in features.strips:
         for qk in blocks_of_pixels(query_key(strip)):  # (b, n, 2C)
@@ -271,10 +294,10 @@ def hierarchical_attention(
     gating = kernel_of(intra.gatingConv, dtype, rank).reading(rank)
     project = project_out.after(mix).to(dtype)
     mix = Kernel(mix.weight[rank], None).to(dtype)
-    values_of = features.of(branch(2 * channels, 3 * channels))
+    values_of = features.of(branch(2 * channels, 3 * channels, dtype))
 
     def change(strip: Strip) -> Terms:
-        q, k = query_key(strip).chunk(2, -1)  # each (r, W, C)
+        q, k = query_key(strip).to(dtype).chunk(2, -1)  # each (r, W, C)
         values = values_of(strip)  # (r, W, C)
         mixed = (q * q_scale).addcmul_(k, k_scale)  # (r, W, C)
         put_pointwise(mixed, values, mix, add=True)
