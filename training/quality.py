@@ -1,8 +1,9 @@
 """Write docs/quality.md: ``python -m training.quality FIGURES.json … --real DIR``.
 
 ``FIGURES.json`` is what ``python -m training.evaluate --json`` wrote, in one run or in several.
-``DIR`` holds photographs that really are hazy, dark or seen through rain, and ``manifest.csv`` with the licence of each:
-every one is restored by the ``restore`` command and shown beside the classic method for its task.
+``DIR`` holds photographs that really are hazy, dark or seen through rain, and ``manifest.csv`` with
+the licence of each: every one is restored by the ``restore`` command and shown beside the classic
+method for its task.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Contact sheet of results: ``python -m training.sheet desnow -o docs/pictures/desnow.jpg``.
 
-Photographs that scikit-image distributes, none of them used in training, are degraded, restored by
-the ``restore`` command itself, and laid out in rows: degraded, restored, reference.
+Photographs that scikit-image distributes, none of them used in training, are degraded as by
+``restore degrade``, restored by the ``restore`` command itself, and laid out in rows: degraded,
+restored, reference.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ import numpy as np
 import skimage.data
 from numpy.typing import NDArray
 
+from restorecli.degradations.kinds import KINDS, degraded
 from training.data import load_photographs
-from training.tasks import TASKS, command_of
 
 SCENES = {"astronaut": 2, "coffee": 3, "rocket": 0, "chelsea": 4}  # and the seed of each
+KIND_OF_TASK = {kind.task: name for name, kind in KINDS.items()}
 SIDE_PX = 288
 
 
@@ -41,18 +43,17 @@ def write(path: Path, picture: NDArray[np.float32]) -> None:
 def main() -> None:
     """Degrade, restore, and write the sheet."""
     parser = argparse.ArgumentParser(prog="python -m training.sheet", description=__doc__)
-    parser.add_argument("task", choices=sorted(TASKS))
+    parser.add_argument("task", choices=sorted(KIND_OF_TASK))
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--weights", type=Path, help="file, as for `restore --weights`")
     args = parser.parse_args()
-    degrade, task = TASKS[args.task].degradation(), command_of(args.task)
     clean = [middle(getattr(skimage.data, name)()) for name in SCENES]
     with tempfile.TemporaryDirectory() as folder:
         inputs, outputs = Path(folder) / "input", Path(folder) / "output"
         inputs.mkdir()
         for index, (picture, seed) in enumerate(zip(clean, SCENES.values(), strict=True)):
-            write(inputs / f"{index}.png", degrade(picture, np.random.default_rng(seed)))
-        command = [sys.executable, "-m", "restorecli", task, str(inputs), "-o", str(outputs)]
+            write(inputs / f"{index}.png", degraded(KIND_OF_TASK[args.task], picture, seed))
+        command = [sys.executable, "-m", "restorecli", args.task, str(inputs), "-o", str(outputs)]
         command += ["--weights", str(args.weights)] if args.weights else []
         subprocess.run([*command, "-q"], check=True)
         columns = [
