@@ -43,8 +43,8 @@ class Ends:
         ValueError: A value that is none of these, or two that do not go together.
     """
 
-    inp_channels: int
-    out_channels: int
+    inp_channels: int = 3
+    out_channels: int = 3
     packing: int = 1
     head: str = "residual"
     front: str = "none"

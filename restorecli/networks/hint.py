@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -299,8 +300,9 @@ class HINT(PictureNetwork):
     """The restoration transformer of HINT; every image of a batch is independent.
 
     Args carry the published names. As published, ``heads`` changes nothing (there are always four,
-    of 1, 2, 2 and 3 eighths) and the latent stage has ``num_blocks[1]`` blocks. ``packing``,
-    ``head`` and ``front`` with its means are those of `Ends`; by default they are as published.
+    of 1, 2, 2 and 3 eighths) and the latent stage has ``num_blocks[1]`` blocks. ``inp_channels``,
+    ``out_channels``, ``packing``, ``head`` and ``front`` with its means are those of `Ends`; by
+    default they are as published.
 
     Shape:
         x: (B, inp_channels, H, W), nominally [0, 1], any H and W from 1
@@ -310,8 +312,6 @@ class HINT(PictureNetwork):
     def __init__(
         self,
         *,
-        inp_channels: int = 3,
-        out_channels: int = 3,
         dim: int = 48,
         num_blocks: Sequence[int] = (4, 6, 6, 8),
         num_refinement_blocks: int = 4,
@@ -320,25 +320,13 @@ class HINT(PictureNetwork):
         bias: bool = False,
         LayerNorm_type: str = "WithBias",
         dual_pixel_task: bool = False,
-        packing: int = 1,
-        head: str = "residual",
-        front: str = "none",
-        front_mean: float = 0.45,
-        front_mean_lit: float = 0.28,
+        **ends_options: Any,
     ) -> None:
         if len(num_blocks) != 4:
             raise ValueError("num_blocks needs four values, one for each level")
         if dual_pixel_task:
             raise ValueError("HINT was never published for dual-pixel images")
-        ends = Ends(
-            inp_channels=inp_channels,
-            out_channels=out_channels,
-            packing=packing,
-            head=head,
-            front=front,
-            front_mean=front_mean,
-            front_mean_lit=front_mean_lit,
-        )
+        ends = Ends(**ends_options)
         super().__init__(ends)
         expansion, norm = ffn_expansion_factor, LayerNorm_type
 

@@ -168,16 +168,12 @@ class MSTPlusPlus(nn.Module):
         out_channels: int = 31,
         n_feat: int = 31,
         stage: int = 3,
-        attention: str = "csa",
-        preset: str = "text",
-        ratio: float | None = None,
-        kernel: int = 3,
-        position: str = "input",
+        **attention_options: Any,
     ) -> None:
         super().__init__()
         if n_feat != out_channels:
             raise ValueError(f"n_feat must equal out_channels, got {n_feat} and {out_channels}")
-        choice = AttentionChoice.of(attention, preset, ratio, kernel, position)
+        choice = AttentionChoice.of(**attention_options)
         self.conv_in = conv3x3(in_channels, n_feat)
         self.body = nn.Sequential(*(SpectralStage(n_feat, (1, 1, 1), choice) for _ in range(stage)))
         self.conv_out = conv3x3(n_feat, out_channels)
@@ -216,11 +212,7 @@ class MSTRGB(SpectralU):
         dim: int = 31,
         stage: int = LEVELS,
         num_blocks: Sequence[int] = (4, 7, 5),
-        attention: str = "csa",
-        preset: str = "text",
-        ratio: float | None = None,
-        kernel: int = 3,
-        position: str = "input",
+        **attention_options: Any,
     ) -> None:
         super().__init__()
         if dim != out_channels:
@@ -228,7 +220,7 @@ class MSTRGB(SpectralU):
         check_levels(stage)
         self.embedding_1 = conv3x3(in_channels, dim)
         self.embedding_2 = conv3x3(in_channels, dim)
-        choice = AttentionChoice.of(attention, preset, ratio, kernel, position)
+        choice = AttentionChoice.of(**attention_options)
         self._build(dim, num_blocks, choice, masked=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -267,16 +259,12 @@ class MSTCassi(SpectralU):
         dim: int = 28,
         stage: int = LEVELS,
         num_blocks: Sequence[int] = (2, 2, 2),
-        attention: str = "csa",
-        preset: str = "text",
-        ratio: float | None = None,
-        kernel: int = 3,
-        position: str = "input",
+        **attention_options: Any,
     ) -> None:
         super().__init__()
         check_levels(stage)
         self.embedding = conv3x3(dim, dim)
-        choice = AttentionChoice.of(attention, preset, ratio, kernel, position)
+        choice = AttentionChoice.of(**attention_options)
         self._build(dim, num_blocks, choice, masked=True, dispersed=True)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:

@@ -49,9 +49,9 @@ class AttentionChoice:
     @classmethod
     def of(
         cls,
-        attention: str,
-        preset: str,
-        ratio: float | None,
+        attention: str = "csa",
+        preset: str = "text",
+        ratio: float | None = None,
         kernel: int = 3,
         position: str = "input",
     ) -> AttentionChoice:

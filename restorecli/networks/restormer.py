@@ -7,7 +7,7 @@ is between channels. Parameter names are those of the published checkpoints.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -112,8 +112,9 @@ class Restormer(PictureNetwork):
     """The four-level restoration transformer; every image of a batch is independent.
 
     Args carry the published names. ``dual_pixel_task`` (with ``inp_channels=6``) adds a 1×1 skip
-    convolution on the first features and leaves out the image residual. ``packing``, ``head`` and
-    ``front`` with its means are those of `Ends`; by default they are as published.
+    convolution on the first features and leaves out the image residual. ``inp_channels``,
+    ``out_channels``, ``packing``, ``head`` and ``front`` with its means are those of `Ends`; by
+    default they are as published.
 
     Shape:
         x: (B, inp_channels, H, W), nominally [0, 1], any H and W from 1
@@ -134,8 +135,6 @@ class Restormer(PictureNetwork):
     def __init__(
         self,
         *,
-        inp_channels: int = 3,
-        out_channels: int = 3,
         dim: int = 48,
         num_blocks: Sequence[int] = (4, 6, 6, 8),
         num_refinement_blocks: int = 4,
@@ -144,24 +143,11 @@ class Restormer(PictureNetwork):
         bias: bool = False,
         LayerNorm_type: str = "WithBias",
         dual_pixel_task: bool = False,
-        packing: int = 1,
-        head: str = "residual",
-        front: str = "none",
-        front_mean: float = 0.45,
-        front_mean_lit: float = 0.28,
+        **ends_options: Any,
     ) -> None:
         if len(num_blocks) != 4 or len(heads) != 4:
             raise ValueError("num_blocks and heads need four values, one for each level")
-        ends = Ends(
-            inp_channels=inp_channels,
-            out_channels=out_channels,
-            packing=packing,
-            head=head,
-            front=front,
-            front_mean=front_mean,
-            front_mean_lit=front_mean_lit,
-            adds_picture=not dual_pixel_task,
-        )
+        ends = Ends(**ends_options, adds_picture=not dual_pixel_task)
         super().__init__(ends)
         self.dual_pixel_task = dual_pixel_task
 

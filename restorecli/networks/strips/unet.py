@@ -109,15 +109,7 @@ def restored_rows(
     Raises:
         ValueError: Another network, half-precision parameters, or ``strip_rows`` below 1.
     """
-    if not isinstance(network, (Restormer, HINT)):
-        raise ValueError(f"no evaluation by strips for {type(network).__name__}")
-    if strip_rows < 1:
-        raise ValueError(f"strip_rows must be at least 1, got {strip_rows}")
-    if network.output.weight.dtype not in (torch.float32, torch.float64):
-        raise ValueError(
-            f"parameters must be float32 or float64, got {network.output.weight.dtype}; "
-            "features in half precision are asked for with dtype"
-        )
+    network = checked(network, strip_rows)
     if gain is None:
         gain = picture_gain(network, read, size)
     device = network.output.weight.device
@@ -129,17 +121,50 @@ def restored_rows(
     def tick(passes: float) -> None:
         on_progress(passes / work)
 
-    # All features live in two buffers, made before any strip so that these reuse one another's
-    # memory. The decoder's first level is twice as wide as the encoder's, which is its second half;
-    # until it is filled, its first half holds the lower levels.
     wide = torch.empty(height, width, 2 * dim, dtype=dtype, device=device)
+    apply = partial(through, keep_bytes=keep_bytes)
+    cache = lower_levels(network, image, wide, strip_rows, apply=apply, tick=tick)
+    give_back_freed_memory()
+    for stage in (network.decoder_level1, network.refinement):
+        cache = apply(stage, wide, strip_rows, cache, lambda passes: tick(WIDE_WORK * passes))
+    yield from output_rows(network, wide, image, strip_rows)
+
+
+def checked(network: nn.Module, strip_rows: int) -> Restormer | HINT:
+    """``network``; raises ``ValueError`` for what cannot be evaluated by strips."""
+    if not isinstance(network, (Restormer, HINT)):
+        raise ValueError(f"no evaluation by strips for {type(network).__name__}")
+    if strip_rows < 1:
+        raise ValueError(f"strip_rows must be at least 1, got {strip_rows}")
+    if network.output.weight.dtype not in (torch.float32, torch.float64):
+        raise ValueError(
+            f"parameters must be float32 or float64, got {network.output.weight.dtype}; "
+            "features in half precision are asked for with dtype"
+        )
+    return network
+
+
+def lower_levels(
+    network: Restormer | HINT,
+    image: Entrance,
+    wide: Tensor,
+    strip_rows: int,
+    *,
+    apply: Callable[..., Tensor | None],
+    tick: Progress,
+) -> Tensor | None:
+    """All levels below the decoder's first, which is left in ``wide`` (H, W, 2D); the cache.
+
+    All features live in two buffers, made before any strip so that these reuse one another's
+    memory. The decoder's first level is twice as wide as the encoder's, which is its second half;
+    until it is filled, its first half holds the lower levels.
+    """
+    height, width, dim = wide.shape[0], wide.shape[1], wide.shape[2] // 2
     lower, upper = wide.flatten().chunk(2)
     level1 = upper.view(height, width, dim)
     level2 = wide.new_empty(height // 2, width // 2, 2 * dim)
     level3 = lower[: level1.numel() // 4].view(height // 4, width // 4, 4 * dim)
     latent = lower[-level1.numel() // 8 :].view(height // 8, width // 8, 8 * dim)
-
-    apply = partial(through, keep_bytes=keep_bytes)
     rows = 2 * strip_rows  # everywhere but in the decoder's first level: as many bytes a strip
     embed(network, image, level1, strip_rows)
     cache = apply(network.encoder_level1, level1, rows, None, tick)
@@ -155,11 +180,7 @@ def restored_rows(
     cache = apply(network.decoder_level2, level2, rows, cache, tick)
     give_back_freed_memory()  # holes that strips of the levels below have left in the heap
     up_and_concatenate(network.up2_1, level2, level1, wide, strip_rows)
-    del level2
-    give_back_freed_memory()
-    for stage in (network.decoder_level1, network.refinement):
-        cache = apply(stage, wide, strip_rows, cache, lambda passes: tick(WIDE_WORK * passes))
-    yield from output_rows(network, wide, image, strip_rows)
+    return cache
 
 
 WIDE_WORK = 4  # of a pass over the decoder's first level, in passes over any other level
