@@ -25,6 +25,7 @@ from PIL import Image
 
 from benchmarks.common import machine
 from restorecli.engine.bench import made_up_picture
+from restorecli.machine.cgroups import group_folders
 
 SPINNING = {"GOMP_SPINCOUNT": "300000"}  # turns in a barrier, GNU OpenMP's own default
 WAYS: dict[str, tuple[list[str], dict[str, str]]] = {
@@ -41,7 +42,7 @@ BESIDE = {  # condition: how nice each process beside the command is
 QUOTA = "a quota of one core"
 PERIOD_US = 100_000
 GROUP = "restorecli-benchmark"
-V1, V2 = Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup")
+V2 = Path("/sys/fs/cgroup")
 
 
 def main() -> None:
@@ -131,9 +132,10 @@ def quota() -> Iterator[Run]:
 
     Stopped, a command does not know that it has one core, and uses all it sees for their share.
     """
+    own = next(group_folders("cpu"), V2)  # of this process: what it may use is shared out below
     for folder, settings in (
-        (V1 / GROUP, {"cpu.cfs_period_us": f"{PERIOD_US}", "cpu.cfs_quota_us": f"{PERIOD_US}"}),
-        (V2 / GROUP, {"cpu.max": f"{PERIOD_US} {PERIOD_US}"}),
+        (own / GROUP, {"cpu.cfs_period_us": f"{PERIOD_US}", "cpu.cfs_quota_us": f"{PERIOD_US}"}),
+        (own / GROUP, {"cpu.max": f"{PERIOD_US} {PERIOD_US}"}),
     ):
         with suppress(OSError):
             if not folder.parent.joinpath("cgroup.procs").exists():

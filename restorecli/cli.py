@@ -22,6 +22,7 @@ from restorecli.commands.spectral import spectral
 from restorecli.errors import EXIT_INTERRUPTED, RestoreError
 from restorecli.machine.allocator import collect_rarely
 from restorecli.machine.cores import wait_asleep
+from restorecli.machine.start import leave_out_what_compiles
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -63,6 +64,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends a run as Ctrl-C does
     collect_rarely()
     wait_asleep()
+    leave_out_what_compiles()
     atexit.register(gc.freeze)  # the last search for cycles, among all of torch, takes 0.3 s
     try:
         app(prog_name="restore")

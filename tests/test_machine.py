@@ -136,3 +136,32 @@ def test_the_command_waits_asleep_unless_the_user_has_said_how(of_user, expected
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
     )
     assert json.loads(ended.stdout.splitlines()[-1]) == expected
+
+
+def test_a_command_passes_over_what_only_the_compiler_needs(tmp_path):
+    code = (
+        "import sys\n"
+        "from restorecli import cli\n"
+        "sys.argv = ['restore', '--version']\n"
+        "try:\n    cli.main()\nexcept SystemExit:\n    pass\n"
+        "import torch\n"
+        "from restorecli.machine.start import FOR_THE_COMPILER\n"
+        "left_out = [n for n in FOR_THE_COMPILER if not hasattr(sys.modules[n], '__file__')]\n"
+        "x = torch.nn.functional.gelu(torch.ones(1, 3, 8, 8) @ torch.ones(8, 8))\n"
+        "with torch.device('meta'):\n    torch.nn.Conv2d(3, 3, 3)\n"
+        "print(len(left_out), float(x.sum()) > 0)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.splitlines()[-1] == "2 True"
+
+
+def test_a_program_that_has_loaded_torch_keeps_all_of_it():
+    code = (
+        "import torch\n"
+        "from restorecli.machine import start\n"
+        "start.leave_out_what_compiles()\n"
+        "import sys\n"
+        "print(all(hasattr(sys.modules[n], '__file__') for n in start.FOR_THE_COMPILER))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == "True"

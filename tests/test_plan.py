@@ -59,6 +59,18 @@ def test_strips_hold_about_the_same_number_of_pixels(width, rows):
     assert plan.strip_height(width) == rows
 
 
+@pytest.mark.parametrize(("width", "rows"), [(256, 8192), (2048, 2048), (6000, 696)])
+def test_strips_of_a_gpu_are_high(network, width, rows):
+    assert plan.strip_height(width, on_gpu=True) == rows
+    demand = Demand(
+        network=network, size=(9000, width), bytes_per_value=2, bytes_per_result=1, on_gpu=True
+    )
+    heights = demand.strip_heights(None)
+    assert heights[0] == rows
+    assert heights == sorted(heights, reverse=True)
+    assert heights[-1] == plan.LEAST_STRIP_ROWS
+
+
 def test_keeping_less_and_lower_strips_come_before_tiles(network):
     plenty = planned(network, (1000, 1000), PLENTY)
     assert (plenty.exact, plenty.strip_rows, plenty.keep_bytes > 0) == (True, 32, True)

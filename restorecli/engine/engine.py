@@ -108,6 +108,7 @@ class Engine:
             size=size,
             bytes_per_value=precision.itemsize,
             bytes_per_result=dtype.itemsize,
+            on_gpu=self.device.type == "cuda",
         )
 
     def room_bytes(self, plan: Plan) -> int:

@@ -18,6 +18,9 @@ LARGEST_TILE_PX = 4096
 # 32 rows of 1024 pixels: higher ones gain little in benchmarks/results/0.1.0/strips--*--cpu.txt
 STRIP_PIXELS = 32_768
 MOST_STRIP_ROWS = 128
+# A GPU starts a few operations for every strip, in microseconds each, and wants much to do for each
+# of them: strips as large as memory allows, up to this. Not measured on one yet.
+GPU_STRIP_PIXELS, MOST_GPU_STRIP_ROWS = 2**22, 8192
 LEAST_STRIP_ROWS = 8
 IMAGE_BYTES = 4  # of one value of a restored tile, float32
 
@@ -53,6 +56,7 @@ class Demand:
     size: tuple[int, int]  # (height, width) of the picture in pixels
     bytes_per_value: int  # of the features: 4 for float32, 2 for half precision
     bytes_per_result: int  # of one value of the result: 1 for 8 bits, 2 for 16, 4 for float
+    on_gpu: bool = False  # which takes higher strips
 
     def needed(self, tile_px: int | None, *, strip_rows: int, keep_bytes: int) -> int:
         """Peak bytes beside the decoded picture: features, the result, tiles and their blend.
@@ -80,7 +84,7 @@ class Demand:
     def strip_heights(self, tile_px: int | None) -> list[int]:
         """Rows of a strip to try, for the whole picture or for tiles."""
         width = min(tile_px or self.size[1], self.size[1])
-        return strip_heights(math.ceil(width / self.network.ends.packing))
+        return strip_heights(math.ceil(width / self.network.ends.packing), on_gpu=self.on_gpu)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,21 +168,24 @@ def _round_up(size_bytes: float) -> str:
     return f"{math.ceil(size_bytes / 1e7) * 10}MB"
 
 
-def strip_heights(width: int) -> list[int]:
+def strip_heights(width: int, *, on_gpu: bool = False) -> list[int]:
     """Heights to try for features of ``width`` columns: the fastest, then lower ones."""
-    heights = [strip_height(width)]
+    heights = [strip_height(width, on_gpu=on_gpu)]
     while heights[-1] > LEAST_STRIP_ROWS:
         heights.append(heights[-1] // 2 // LEAST_STRIP_ROWS * LEAST_STRIP_ROWS)
     return heights
 
 
-def strip_height(width: int) -> int:
+def strip_height(width: int, *, on_gpu: bool = False) -> int:
     """Rows of a strip for features of ``width`` columns: fewer where rows are long.
 
     A multiple of 8, because sums are taken over blocks of 8 rows: the height changes no pixel.
     """
-    rows = STRIP_PIXELS // width // LEAST_STRIP_ROWS * LEAST_STRIP_ROWS
-    return max(LEAST_STRIP_ROWS, min(MOST_STRIP_ROWS, rows))
+    pixels, most = STRIP_PIXELS, MOST_STRIP_ROWS
+    if on_gpu:
+        pixels, most = GPU_STRIP_PIXELS, MOST_GPU_STRIP_ROWS
+    rows = pixels // width // LEAST_STRIP_ROWS * LEAST_STRIP_ROWS
+    return max(LEAST_STRIP_ROWS, min(most, rows))
 
 
 def smaller_plan(demand: Demand, plan: Plan, *, may_tile: bool) -> Plan | None:

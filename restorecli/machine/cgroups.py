@@ -21,7 +21,7 @@ CACHED_V2, CACHED_V1 = (
 
 def core_limit() -> float:
     """Processor time that the groups of this process allow, in cores; infinite without a limit."""
-    return min((_cores(folder) for folder in _folders("cpu")), default=math.inf)
+    return min((_cores(folder) for folder in group_folders("cpu")), default=math.inf)
 
 
 def memory_limit_bytes() -> float:
@@ -48,7 +48,7 @@ class _Memory:
 
 def _memories() -> Iterator[_Memory]:
     """Every group of this process that has a limit of memory."""
-    for folder in _folders("memory"):
+    for folder in group_folders("memory"):
         for limit, usage, cached in (
             ("memory.max", "memory.current", CACHED_V2),
             ("memory.limit_in_bytes", "memory.usage_in_bytes", CACHED_V1),
@@ -86,7 +86,7 @@ def _statistic(path: Path, name: str) -> int:
     return 0
 
 
-def _folders(controller: str) -> Iterator[Path]:
+def group_folders(controller: str) -> Iterator[Path]:
     """The folders of this process's groups that may limit ``controller``, the own one first."""
     try:
         groups = (PROC / "cgroup").read_text().splitlines()
