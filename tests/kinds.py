@@ -241,6 +241,22 @@ def inner_bomb():
     return data.ljust(200, b"\0") + strip
 
 
+def dng():
+    """A mosaic of a smooth scene, with what a raw converter must know."""
+    scene = smooth(most=4_000, dtype=np.uint16)
+    mosaic = scene[..., 1].copy()
+    mosaic[::2, ::2], mosaic[1::2, 1::2] = scene[::2, ::2, 0], scene[1::2, 1::2, 2]
+    one = (1, 1, 0, 1, 0, 1, 0, 1, 1, 1, 0, 1, 0, 1, 0, 1, 1, 1)
+    tags = [
+        (50706, 1, 4, bytes([1, 4, 0, 0]), True), (50707, 1, 4, bytes([1, 1, 0, 0]), True),
+        (33421, 3, 2, (2, 2), True), (33422, 1, 4, bytes([0, 1, 1, 2]), True),
+        (50714, 3, 1, 0, True), (50717, 4, 1, 4_095, True), (50721, 10, 9, one, True),
+        (50778, 3, 1, 21, True), (50708, 2, 5, b"Ours\0", True), (271, 2, 5, b"Ours\0", True),
+        (272, 2, 5, b"Cam1\0", True),
+    ]  # fmt: skip
+    return tiff(mosaic, photometric="cfa", extratags=tags)
+
+
 def avif(pixels=None, bits=8, **options):
     pixels = smooth() if pixels is None else pixels
     given = {"primaries": 1, "transfer": 13, "matrix": 6, "pixelformat": "444"} | options

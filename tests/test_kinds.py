@@ -17,7 +17,7 @@ import tifffile
 from PIL import Image
 
 from restorecli.errors import InputError, OutputError
-from restorecli.images import decode_photo, encode_photo, lost_in, read_photo
+from restorecli.images import decode_photo, encode_photo, ifd, lost_in, read_photo
 from restorecli.images.formats import suffix_for
 from restorecli.images.reading import identify_data
 from tests import kinds, matrix
@@ -472,3 +472,24 @@ def test_a_cmyk_tiff_is_converted_by_its_profile(tmp_path):
         shown = ((in_d65 > 0) & (in_d65 < 1)).all(axis=1) | (in_d65 > 0.99).all(axis=1)
         np.testing.assert_allclose(photo.pixels[0][shown] / most, in_d65[shown], atol=0.02)
         assert any("CMYK" in note for note in photo.notes)
+
+
+def test_a_raw_file_is_developed_where_the_reader_is_installed(tmp_path, monkeypatch):
+    data = kinds.dng()
+    with monkeypatch.context() as without:
+        without.setattr("restorecli.images.raw.can_develop", lambda: False)
+        with pytest.raises(InputError, match="a camera's raw file") as refused:
+            decode_photo(data, "a.dng")
+        assert "restorecli[raw]" in refused.value.hint
+    pytest.importorskip("rawpy")
+    photo = decode_photo(data, "a.dng")
+    assert photo.pixels.dtype == np.uint16
+    assert photo.size == (64, 96)
+    assert np.median(np.abs(np.diff(photo.pixels[8:-8, 8:-8, 1].astype(int), axis=1))) < 1_000
+    assert ifd.orientation(photo.carried.exif) == 1
+    path = tmp_path / "a.png"
+    path.write_bytes(encode_photo(photo, path))
+    if shutil.which("exiftool"):
+        assert exiftool(tmp_path)["a.png"]["IFD0:Model"] == "Cam1"
+    with pytest.raises(InputError, match="96×64"):
+        decode_photo(data, "a.dng", max_pixels=100)

@@ -352,13 +352,23 @@ def full(name: str, content: bytes, *, version: int = 0, flags: int = 0) -> byte
     return box(name, bytes([version]) + flags.to_bytes(3, "big") + content)
 
 
+def code_points(carried: Carried) -> Colours:
+    """What an AVIF says of its colours: as the source did; sRGB, or nothing beside a profile."""
+    return carried.colours or (Colours(2, 2, 6) if carried.icc_profile else Colours(1, 13, 6))
+
+
 def with_parts(data: bytes, carried: Carried) -> bytes:
     """The AVIF in ``data``, as an encoder wrote it, with everything that is carried."""
     made = items(data)
     picture = made.picture
     if picture is None:
         raise ValueError("the encoder wrote no picture")
-    kept = [p for p in picture.properties if p[0] != "colr" or p[1][:4] == b"nclx"]
+    kept = [p for p in picture.properties if p[0] != "colr"]
+    matrix = next((c[8:11] for n, c in picture.properties if n == "colr" and c[:4] == b"nclx"), b"")
+    primaries, transfer = code_points(carried)[:2]
+    kept.append(
+        ("colr", b"nclx" + struct.pack(">HH", primaries, transfer) + (matrix or b"\0\6\x80"))
+    )
     if carried.icc_profile:
         kept.append(("colr", b"prof" + carried.icc_profile))
     kept += [(p.name[9:], p.data) for p in carried.parts if p.name.startswith("property ")]

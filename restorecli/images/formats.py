@@ -47,6 +47,7 @@ HEIC_SUFFIXES = {".heic", ".heif", ".hif"}
 HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 AVIF_BRANDS = {b"avif", b"avis"}
 RAW = re.compile(rb"FUJIFILMCCD-RAW|IIRO|IIRS|MMOR|IIU\0|\0MRM|FOVb|....ftypcrx ", re.DOTALL)
+RAW_FILE = "a camera's raw file"
 MAGIC = (  # of what is recognised without a library
     (b"\x89PNG\r\n\x1a\n", "PNG"),
     (b"\xff\xd8", "JPEG"),
@@ -85,9 +86,9 @@ TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def foreign(head: bytes) -> str | None:
-    """``a camera's raw file`` or ``a video`` if the first bytes say so."""
+    """`RAW_FILE` or ``a video`` if the first bytes say so."""
     if RAW.match(head):
-        return "a camera's raw file"
+        return RAW_FILE
     if VIDEO.match(head):
         return "a video"
     if head[4:8] == b"ftyp" and not brands(head) & (HEIC_BRANDS | AVIF_BRANDS):

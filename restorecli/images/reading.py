@@ -19,10 +19,11 @@ from PIL import Image
 
 from restorecli.errors import InputError
 from restorecli.files.addresses import is_remote
-from restorecli.images import bmff, carry, colour, ifd, jpeg, jxl, png, simple, webp
+from restorecli.images import bmff, carry, colour, ifd, jpeg, jxl, png, raw, simple, webp
 from restorecli.images.formats import (
     HEAD_BYTES,
     NO_PICTURES,
+    RAW_FILE,
     foreign,
     kind_of,
     refused_name,
@@ -61,8 +62,8 @@ def identify_data(file: IO[bytes]) -> str | None:
     A kind that is refused by name is returned by that name.
     """
     head = file.read(HEAD_BYTES)
-    if foreign(head):
-        return None
+    if kind := foreign(head):
+        return "RAW" if kind == RAW_FILE and raw.can_develop() else None
     kind = kind_of(head)
     if kind == "JPEG":
         frame = jpeg.apart(head + file.read(HEADER_BYTES)).frame
@@ -103,7 +104,7 @@ def decode_photo(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Pho
         raise InputError(f"Cannot read {name}: the file is empty (0 bytes).")
     head = data[:HEAD_BYTES]
     _refuse_foreign(name, head)
-    kind = kind_of(head)
+    kind = "RAW" if foreign(head) == RAW_FILE else kind_of(head)
     if kind is None:
         raise _not_an_image(name, head)
     try:
@@ -386,8 +387,14 @@ def _read_tiff(name: str, data: bytes, max_pixels: int) -> tuple[Photo, int]:
     from restorecli.images import tiff
 
     if tiff.is_raw(data):
-        raise _foreign(name, "a camera's raw file")
+        return _read_raw(name, data, max_pixels)
     return tiff.read_tiff(name, data, max_pixels=max_pixels)
+
+
+def _read_raw(name: str, data: bytes, max_pixels: int) -> tuple[Photo, int]:
+    if not raw.can_develop():
+        raise _foreign(name, RAW_FILE)
+    return raw.read_raw(name, data, max_pixels=max_pixels), 1
 
 
 READERS: dict[str, Callable[[str, bytes, int], tuple[Photo, int]]] = {
@@ -401,6 +408,7 @@ READERS: dict[str, Callable[[str, bytes, int], tuple[Photo, int]]] = {
     "BMP": _read_bmp,
     "GIF": _read_gif,
     "PNM": _read_pnm,
+    "RAW": _read_raw,
 }
 
 
@@ -422,12 +430,15 @@ def _turned(photo: Photo, orientation: int) -> Photo:
 
 
 def _refuse_foreign(name: str, head: bytes) -> None:
-    if kind := foreign(head):
+    kind = foreign(head)
+    if kind and not (kind == RAW_FILE and raw.can_develop()):
         raise _foreign(name, kind)
 
 
 def _foreign(name: str, kind: str) -> InputError:
-    hint = "Save its frames as pictures." if "video" in kind else "Develop it to TIFF or PNG first."
+    hint = "Save its frames as pictures."
+    if kind == RAW_FILE:
+        hint = "Develop it to TIFF or PNG, or install a reader: pip install 'restorecli[raw]'"
     return InputError(f"Cannot restore {name}: it is {kind}, not a picture.", hint=hint)
 
 

@@ -186,7 +186,7 @@ def _png(planes: Pixels) -> bytes:
 
 
 def _avif(planes: Pixels, photo: Photo) -> bytes:
-    """Colour by its code points, in the depth and subsampling of the source."""
+    """In the depth and subsampling of the source; code points are written by `bmff`, too."""
     import imagecodecs
 
     carried = photo.carried
@@ -194,25 +194,25 @@ def _avif(planes: Pixels, photo: Photo) -> bytes:
     if planes.dtype == np.uint16:
         bits = carried.bits
         planes = np.rint(planes * ((2**bits - 1) / 65_535)).astype(np.uint16)
-    given = carried.colours
-    primaries, transfer = (given.primaries, given.transfer) if given else (1, 13)
-    if carried.icc_profile:
-        primaries, transfer = (given.primaries, given.transfer) if given else (2, 2)
-    subsampling = carried.avif_subsampling if carried.container == "AVIF" else "444"
-    matrix = given.matrix if given and given.matrix in MATRICES else 6
-    return bytes(
-        imagecodecs.avif_encode(
-            planes,
-            # Alpha is coded with the same quality, and is to stay as it is.
-            level=NEW_LOSSY_QUALITY if photo.alpha is None else 100,
-            bitspersample=bits,
-            pixelformat="400" if photo.is_gray else subsampling,
-            primaries=primaries,
-            transfer=transfer,
-            matrix=2 if photo.is_gray else matrix,
-            numthreads=1,
-        )
-    )
+    colours = bmff.code_points(carried)
+    options: dict[str, Any] = {
+        # Alpha is coded with the same quality, and is to stay as it is.
+        "level": NEW_LOSSY_QUALITY if photo.alpha is None else 100,
+        "bitspersample": bits,
+        "pixelformat": "444" if carried.container != "AVIF" else carried.avif_subsampling,
+        "numthreads": 1,
+    }
+    if photo.is_gray:
+        options["pixelformat"] = "400"
+    meant: dict[str, Any] = {
+        "primaries": colours.primaries,
+        "transfer": colours.transfer,
+        "matrix": 2 if photo.is_gray else colours.matrix if colours.matrix in MATRICES else 6,
+    }
+    try:
+        return bytes(imagecodecs.avif_encode(planes, **options, **meant))
+    except TypeError:  # imagecodecs of Python 3.10 does not take them
+        return bytes(imagecodecs.avif_encode(planes, **options))
 
 
 MATRICES = {1, 5, 6, 9}  # those that are linear in what they mix
