@@ -50,6 +50,7 @@ COMBINATIONS = {
     "webp": [("RGB", 8), ("RGBA", 8)],
     "avif": [("gray", 8), ("RGB", 8), ("RGBA", 8)],
     "bmp": [("gray", 8), ("RGB", 8), ("palette", 8)],
+    "jxl": [("gray", 8), ("RGB", 8), ("RGBA", 8), ("RGB", 16), ("gray + alpha", 16), ("RGB", 32)],
 }
 
 
@@ -75,7 +76,7 @@ def cases(*, every):
     """All, or two of each combination, in which every format meets every orientation."""
     chosen = []
     for suffix, combinations in COMBINATIONS.items():
-        can_turn = suffix != "bmp"
+        can_turn = suffix not in {"bmp", "jxl"}  # the latter says it in its codestream
         for i, (kind, bits) in enumerate(combinations):
             turns = range(1, 9) if every or (kind == "RGB" and bits == 8) else {1, 2 + i % 7}
             for orientation in turns if can_turn else {1}:
@@ -124,7 +125,9 @@ def write_case(case, folder):
     path = folder / case.name
     planes = planes_of(case)
     squeezed = planes[..., 0] if planes.shape[2] == 1 else planes
-    if case.suffix == "tif" and (case.bits > 8 or case.kind == "gray + alpha"):
+    if case.suffix == "jxl":
+        path.write_bytes(imagecodecs.jpegxl_encode(squeezed, lossless=True))
+    elif case.suffix == "tif" and (case.bits > 8 or case.kind == "gray + alpha"):
         path.write_bytes(_tiff(case, squeezed))
     elif case.bits == 16:
         path.write_bytes(_deep_png(case, squeezed))
@@ -139,7 +142,9 @@ def write_case(case, folder):
 
 def _options(case):
     options = {"lossless": True, "exact": True} if case.suffix == "webp" else {}
-    if case.suffix == "tif" and not case.tagged:
+    if case.suffix == "jxl":
+        path.write_bytes(imagecodecs.jpegxl_encode(squeezed, lossless=True))
+    elif case.suffix == "tif" and not case.tagged:
         options["compression"] = "tiff_lzw"
     if not case.tagged:
         return options

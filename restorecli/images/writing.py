@@ -89,11 +89,21 @@ def lost_in(path: Path, photo: Photo, *, metadata: Keep = "keep") -> tuple[str, 
     notes = list(carry.moved(carried, kind)[1])
     if photo.carried.trailer and not carried.trailer:
         notes.append("the clip behind the picture is not kept: it may tell where it was taken")
-    if kind in NO_PROFILES and (carried.icc_profile or not colour.is_srgb(carried.colours)):
+    if kind in NO_PROFILES and not _can_say(photo, kind):
         notes.append(f"converted to sRGB: {kind} can say nothing else of its colours")
     return tuple(notes)
 
 
+def _can_say(photo: Photo, kind: str) -> bool:
+    """Whether BMP or JPEG XL, as they are written here, mean the colours of ``photo``."""
+    carried = photo.carried
+    if carried.icc_profile:
+        return False
+    is_linear = carried.colours is not None and carried.colours[:2] == LINEAR
+    return colour.is_srgb(carried.colours) or (kind == "JXL" and is_linear and photo.bits > 8)
+
+
+LINEAR = (1, 8)  # code points
 NO_PROFILES = {"BMP", "JXL"}
 NO_CODE_POINTS = {"JPEG", "WEBP", "TIFF"}
 
@@ -123,7 +133,7 @@ def _for_format(photo: Photo, kind: str, name: str, metadata: Keep) -> Photo:
     """``photo`` with the metadata that a file of ``kind`` gets, true of its pixels."""
     carried, _ = carry.moved(reduced(photo.carried, metadata), kind)
     photo = replace(photo, carried=carry.true_of(carried, photo))
-    if kind in NO_PROFILES:
+    if kind in NO_PROFILES and not _can_say(photo, kind):
         return colour.to_srgb(photo, name)
     colours = photo.carried.colours
     if kind in NO_CODE_POINTS and colours and not photo.carried.icc_profile:
@@ -229,7 +239,7 @@ def _jxl(planes: Pixels, photo: Photo) -> bytes:
     start, end = 0, len(data)
     if not data.startswith(jxl.CODESTREAM):
         start, end = next((a, b) for name, a, b in bmff.boxes(data) if name == "jxlc")
-    if planes.dtype == np.uint8:
+    if planes.dtype == np.uint8 or (carried.colours and carried.colours[:2] == LINEAR):
         return data
     # The encoder takes values of more than 8 bits for linear light; ours are as they are shown.
     return data[:start] + jxl.with_srgb_curve(data[start:end]) + data[end:]
