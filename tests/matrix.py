@@ -142,9 +142,7 @@ def write_case(case, folder):
 
 def _options(case):
     options = {"lossless": True, "exact": True} if case.suffix == "webp" else {}
-    if case.suffix == "jxl":
-        path.write_bytes(imagecodecs.jpegxl_encode(squeezed, lossless=True))
-    elif case.suffix == "tif" and not case.tagged:
+    if case.suffix == "tif" and not case.tagged:
         options["compression"] = "tiff_lzw"
     if not case.tagged:
         return options

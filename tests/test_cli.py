@@ -514,6 +514,12 @@ def test_an_interruption_ends_with_130_a_summary_and_no_half_file(
 
 
 def test_a_file_and_a_quality_contradict_each_other(cli, photo_file, identity_weights):
-    outcome = cli("derain", photo_file(), "--weights", identity_weights, "--quality", "best")
+    outcome = cli("derain", photo_file(), "--weights", identity_weights, "--effort", "best")
     assert outcome.exit_code == UsageError.exit_code
-    assert "--quality and --weights" in outcome.stderr
+    assert "--effort and --weights" in outcome.stderr
+    old = cli("derain", photo_file(), "--quality", "fast", "--dry-run")
+    assert old.exit_code == 0
+    assert "--quality is called --effort now" in old.stderr
+    taken_for_jpeg = cli("derain", photo_file(), "--quality", "90")
+    assert taken_for_jpeg.exit_code == 2
+    assert "--jpeg-quality" in taken_for_jpeg.stderr

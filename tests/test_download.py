@@ -373,18 +373,18 @@ def test_quality_best_downloads_what_it_names_and_uses_it(
     monkeypatch.setattr(sys.modules["restorecli.weights.registry"], "_shipped", lambda: shipped)
     monkeypatch.setattr(sys.modules["restorecli.weights.registry"], "FULL_SIZE_DIM", 8)
     photo = photo_file()
-    planned = cli("derain", photo, "--quality", "best", "--dry-run")
+    planned = cli("derain", photo, "--effort", "best", "--dry-run")
     assert planned.exit_code == 0
     assert "would download tiny-derain" in planned.stderr
-    offline = cli("derain", photo, "--quality", "best", "--offline")
+    offline = cli("derain", photo, "--effort", "best", "--offline")
     assert offline.exit_code == WeightsError.exit_code
     assert hub.asked == []
-    outcome = cli("derain", photo, "--quality", "best")
+    outcome = cli("derain", photo, "--effort", "best")
     assert outcome.exit_code == 0, outcome.stderr
     assert f"Downloading tiny-derain ({len(data) / 1e6:.1f} MB)" in outcome.stderr
     assert "tiny-derain, cpu" in outcome.stderr
-    again = cli("derain", photo, "--quality", "best", "--offline", "--overwrite")
+    again = cli("derain", photo, "--effort", "best", "--offline", "--overwrite")
     assert again.exit_code == 0
-    both = cli("derain", photo, "--quality", "best", "--model", "tiny-derain")
+    both = cli("derain", photo, "--effort", "best", "--model", "tiny-derain")
     assert both.exit_code == 2
     assert Path(photo.with_name("photo.derain.png")).exists()

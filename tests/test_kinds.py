@@ -8,6 +8,7 @@ import shutil
 import struct
 import subprocess
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import imagecodecs
@@ -17,8 +18,9 @@ import tifffile
 from PIL import Image
 
 from restorecli.errors import InputError, OutputError
-from restorecli.images import decode_photo, encode_photo, ifd, lost_in, read_photo
+from restorecli.images import bmff, decode_photo, encode_photo, ifd, jxl, lost_in, read_photo
 from restorecli.images.formats import suffix_for
+from restorecli.images.photo import Carried, Colours
 from restorecli.images.reading import identify_data
 from tests import kinds, matrix
 from tests.conftest import run_command
@@ -493,3 +495,58 @@ def test_a_raw_file_is_developed_where_the_reader_is_installed(tmp_path, monkeyp
         assert exiftool(tmp_path)["a.png"]["IFD0:Model"] == "Cam1"
     with pytest.raises(InputError, match="96×64"):
         decode_photo(data, "a.dng", max_pixels=100)
+
+
+def noted(data, name, target):
+    """The result in the format of ``target``, and all notes, of a file that was made here."""
+    photo = decode_photo(data, name)
+    return encode_photo(photo, Path(target)), " ".join(
+        [*photo.notes, *lost_in(Path(target), photo)]
+    )
+
+
+def test_signatures_of_the_pixels_as_they_were_are_dropped_with_a_note():
+    webp = kinds.saved(
+        Image.fromarray(kinds.smooth()), "WEBP", lossless=True, exif=matrix.exif_of(1)
+    )
+    signed = {
+        "a.webp": webp + b"C2PA" + struct.pack("<I", 6) + b"signed",
+        "a.jxl": jxl.with_parts(FILES["eight.jxl"], Carried()) + bmff.box("jumb", b"signed"),
+        "a.avif": FILES["p3.avif"] + bmff.box("uuid", bytes(16) + b"signed"),
+        "a.png": kinds.png(kinds.smooth(), 8, 2, (b"caBX", b"signed")),
+        "a.jpg": kinds.with_segments(kinds.jpeg(), (0xEB, b"JP\0\1signed")),
+    }
+    for name, data in signed.items():
+        made, notes = noted(data, name, name)
+        assert b"signed" not in made, name
+        assert "not kept" in notes, name
+
+
+def test_what_small_formats_say_is_carried_too(tmp_path):
+    profile = matrix.ICC
+    values = kinds.smooth().astype(np.uint32) @ [65_536, 256, 1]
+    head = bytearray(kinds.bmp_fields((0xFF0000, 0xFF00, 0xFF), 32, values, header=124))
+    struct.pack_into("<4s", head, 70, b"DEBM")
+    struct.pack_into("<II", head, 126, len(head) - 14, len(profile))
+    photo = decode_photo(bytes(head) + profile, "a.bmp")
+    assert photo.carried.icc_profile == profile
+    _, notes = noted(bytes(head) + profile, "a.bmp", "b.bmp")
+    assert "converted to sRGB" in notes
+    made, _ = noted(FILES["p6.ppm"], "a.ppm", "b.png")
+    assert b"made by code" in made
+    broken = (b"tEXt", b"Raw profile type exif\0\nexif\n  4\nzz")
+    made, _ = noted(kinds.png(kinds.smooth(), 8, 2, broken), "a.png", "b.png")
+    assert broken[1] in made
+    linear = kinds.png(kinds.smooth(), 8, 2, (b"gAMA", struct.pack(">I", 100_000)))
+    made, notes = noted(linear, "a.png", "b.jpg")
+    assert "gAMA" in notes
+
+
+def test_a_profile_is_not_overruled_by_code_points_beside_it(tmp_path):
+    photo = decode_photo(FILES["p3.avif"], "a.avif")
+    photo = replace(photo, carried=replace(photo.carried, icc_profile=matrix.ICC))
+    assert b"cICP" not in encode_photo(photo, tmp_path / "a.png")
+    unspecified = replace(photo.carried, icc_profile=None, colours=Colours(2, 2, 6))
+    assert b"cICP" not in encode_photo(replace(photo, carried=unspecified), tmp_path / "a.png")
+    again = decode_photo(encode_photo(photo, tmp_path / "a.avif"), "a.avif").carried
+    assert (again.icc_profile, again.colours[:2]) == (matrix.ICC, (12, 13))

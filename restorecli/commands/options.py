@@ -71,9 +71,12 @@ Weights = Annotated[
     Path | None,
     typer.Option("--weights", help="Checkpoint of your own: .safetensors, or .pth of tensors."),
 ]
-Quality = Annotated[
+Effort = Annotated[
     str | None,
-    typer.Option("--quality", help="fast (bundled), or best: downloads a full-size network once."),
+    typer.Option("--effort", help="fast (bundled), or best: downloads a full-size network once."),
+]
+Quality = Annotated[
+    str | None, typer.Option("--quality", hidden=True, help="The former name of --effort.")
 ]
 Offline = Annotated[bool, typer.Option("--offline", help="Never download anything.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
@@ -165,6 +168,7 @@ class Asked:
     dry_run: DryRun = False
     model: Model = None
     weights: Weights = None
+    effort: Effort = None
     quality: Quality = None
     offline: Offline = False
     device: Device = "auto"

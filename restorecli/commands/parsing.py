@@ -51,6 +51,20 @@ def parse_overlap(overlap_px: int | None, tile: int | None) -> int:
     return overlap_px
 
 
+def parse_effort(asked: Asked) -> str | None:
+    """``fast``, ``best`` or ``None``, also by the option's former name ``--quality``."""
+    if asked.effort and asked.quality:
+        raise UsageError("--quality is the former name of --effort.", hint=ONE_OF_THEM)
+    name = "--quality" if asked.quality else "--effort"
+    effort = asked.effort or asked.quality
+    if effort not in {None, "fast", "best"}:
+        raise UsageError(
+            f"{name} {effort!r} is neither fast nor best.",
+            hint="The quality of JPEG files is --jpeg-quality.",
+        )
+    return effort
+
+
 def parse_jpeg_quality(text: str | None) -> int | Literal["source"] | None:
     """``source``, a number from 1 to 100, or ``None`` for the default."""
     if text is None or text == "source":
@@ -70,11 +84,10 @@ def refuse_contradictions(asked: Asked) -> None:
     parse_memory(asked.max_memory)
     parse_jpeg_quality(asked.jpeg_quality)
     _refuse_engine(asked)
-    if asked.quality not in {None, "fast", "best"}:
-        raise UsageError(f"--quality {asked.quality!r} is neither fast nor best.")
+    effort = parse_effort(asked)
     for name, given in (("--weights", asked.weights), ("--model", asked.model)):
-        if asked.quality and given:
-            raise UsageError(f"--quality and {name} contradict each other.", hint=ONE_OF_THEM)
+        if effort and given:
+            raise UsageError(f"--effort and {name} contradict each other.", hint=ONE_OF_THEM)
     if asked.output == STREAM and (asked.as_json or asked.ref):
         raise UsageError(
             "-o - writes the picture to stdout; it goes with neither --json nor --ref."

@@ -11,6 +11,7 @@ from restorecli.commands import models
 from restorecli.commands.asking import asks
 from restorecli.commands.options import Asked
 from restorecli.commands.parsing import (
+    parse_effort,
     parse_jpeg_quality,
     parse_memory,
     parse_overlap,
@@ -69,6 +70,10 @@ def restore(task: str, asked: Asked) -> None:
     from restorecli.report import check_destination, write
     from restorecli.runs.run import run
 
+    if asked.quality and not asked.quiet:
+        console.show_note(
+            "--quality is called --effort now; the old name goes with the next release."
+        )
     reports = [path_of(name) for name in asked.reports or []]
     for path in reports:
         check_destination(path, overwrite=asked.overwrite)
@@ -127,10 +132,10 @@ def files_of(asked: Asked) -> FileOptions:
 
 
 def model_of(task: str, asked: Asked) -> ChosenModel:
-    """The network that ``--model``, ``--quality`` or ``--weights`` names."""
+    """The network that ``--model``, ``--effort`` or ``--weights`` names."""
     from restorecli.weights import choose_model, registry
 
-    best = registry().best(task).id if asked.quality == "best" else None
+    best = registry().best(task).id if parse_effort(asked) == "best" else None
     return choose_model(task, asked.model or best, asked.weights)
 
 

@@ -237,6 +237,13 @@ def _left_behind(found: Items) -> Iterator[str]:
         yield "its thumbnail, which shows the picture as it was, is not kept"
 
 
+def further_boxes(data: bytes) -> list[str]:
+    """Notes on what stands beside the items, such as content credentials in a ``uuid`` box."""
+    known = {"ftyp", "meta", "mdat", "free", "skip", "moov", "idat"}
+    names = dict.fromkeys(name for name, _, _ in boxes(data) if name not in known)
+    return [f"box {name} is not kept: it may sign the pixels as they were" for name in names]
+
+
 def further_pictures(found: Items) -> int:
     """Whole pictures beside the primary one."""
     inner = {b for kind, _, targets in found.references if kind == "dimg" for b in targets}

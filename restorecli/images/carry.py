@@ -8,6 +8,7 @@ another container has a place for is translated (`PLACES`), and the rest left be
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -42,6 +43,8 @@ THUMBNAIL_PX, THUMBNAIL_QUALITY = 160, 85
 IPTC_TAG, PHOTOSHOP_TAG = 0x83BB, 0x8649
 WASTED_BYTES = 1_024  # of an EXIF block that need not be avoided
 TRANSLATED = {"pHYs", "cICP", "gAMA", "cHRM", "sRGB", "sBIT", "bKGD", "PLTE"}
+SRGB_GAMMAS = {struct.pack(">I", value) for value in (45_454, 45_455, 45_450)}
+SIGNATURES = {"C2PA", "jumb"}  # of WebP and JPEG XL
 KINDS_OF_APP = (
     (b"FLIR\0", "FLIR's thermal data"),
     (b"FPXR\0", "FlashPix data"),
@@ -97,6 +100,10 @@ def settled(carried: Carried, notes: Sequence[str] = (), *, lost_pictures: int =
     if carried.photoshop and photoshop.has_thumbnail(carried.photoshop):
         told.append("the thumbnail among Photoshop's resources is not kept")
         carried = replace(carried, photoshop=photoshop.without_thumbnail(carried.photoshop))
+    for part in carried.parts:
+        if part.name in SIGNATURES:
+            told.append("its content credentials sign the pixels as they were; not kept")
+    carried = replace(carried, parts=tuple(p for p in carried.parts if p.name not in SIGNATURES))
     if carried.photoshop and not carried.iptc:
         carried = replace(carried, iptc=photoshop.iptc_in(carried.photoshop))
     if carried.xmp and xmp.has(carried.xmp, ":Thumbnails"):
@@ -191,6 +198,8 @@ def named(part: Part, carried: Carried) -> str | None:
             return "the second part of XMP"
         kinds = (name for start, name in KINDS_OF_APP if part.data.startswith(start))
         return next(kinds, f"segment {part.name}")
+    if part.name == "gAMA" and part.data not in SRGB_GAMMAS:
+        return "the gamma of its colours (gAMA)"
     if part.name in TRANSLATED or (part.data == b"Comment\0" + (carried.comment or b"\0")):
         return None
     if part.name in {"tEXt", "zTXt", "iTXt"}:

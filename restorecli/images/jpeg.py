@@ -155,9 +155,9 @@ def carried(segments: Segments) -> Carried:
     for marker, content in segments.before:
         if marker in DECODING or not (marker == COM or 0xE0 <= marker <= 0xEF):
             continue
-        if marker == 0xE1 and content.startswith(EXIF):
+        if marker == 0xE1 and content.startswith(EXIF) and not found["exif"]:
             found["exif"].append(content[len(EXIF) :])
-        elif marker == 0xE1 and content.startswith(XMP):
+        elif marker == 0xE1 and content.startswith(XMP) and not found["xmp"]:
             found["xmp"].append(content[len(XMP) :])
         elif marker == 0xE2 and content.startswith(ICC):
             found["icc"].append(content[len(ICC) :])

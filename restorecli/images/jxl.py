@@ -199,7 +199,7 @@ def carried(data: bytes) -> Carried:
                 exif = content[4 + int.from_bytes(content[:4], "big") :].removeprefix(b"Exif\0\0")
             elif name == "xml ":
                 xmp = xmp or content
-            elif name not in STRUCTURE and name != "jumb":
+            elif name not in STRUCTURE or name == "brob":
                 parts.append(Part(name, content))
     head = header(data)
     return Carried(

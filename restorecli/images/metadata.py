@@ -14,6 +14,7 @@ from restorecli.images.photo import Carried
 Keep = Literal["keep", "safe", "none"]
 # What says how colours are meant or how large the picture is printed, and nothing else.
 COLOUR_PARTS = {"gAMA", "cHRM", "sRGB", "cICP", "mDCV", "cLLI", "mDCv", "cLLi"}
+COLOUR_PARTS |= {f"property {name}" for name in ("pasp", "clli", "mdcv", "cclv", "amve")}
 PUBLIC_PARTS = COLOUR_PARTS | {"pHYs", "sBIT", "bKGD"}
 
 
@@ -39,7 +40,7 @@ def reduced(carried: Carried, keep: Keep) -> Carried:
     if keep == "keep":
         return carried
     kept = PUBLIC_PARTS if keep == "safe" else COLOUR_PARTS
-    parts = [p for p in carried.parts if p.name in kept or p.name.startswith("property")]
+    parts = [p for p in carried.parts if p.name in kept]
     if keep == "safe":
         parts += [p for p in carried.parts if p.name == "APP0" and p.data.startswith(b"JFIF\0")]
     bare = replace(

@@ -119,6 +119,8 @@ def carried(data: bytes) -> tuple[Carried, tuple[str, ...]]:
         elif name in {"tEXt", "zTXt", "iTXt"} and (raw := RAW_PROFILE.match(content)):
             kind, value = _raw_profile(raw.group(1), name, content)
             found.setdefault(kind, value)
+            if kind == "broken":
+                parts.append(Part(name, content, is_behind))
         elif name == "PLTE" and head.colour == RGB:
             parts.append(Part(name, content))
         elif name not in PIXELS:
@@ -203,7 +205,9 @@ def _raw_profile(kind: bytes, name: str, content: bytes) -> tuple[str, bytes]:
         return "xmp", value[29:]
     if kind in {b"exif", b"APP1"}:
         return "exif", value.removeprefix(b"Exif\0\0")
-    return ("xmp", value) if kind == b"xmp" else ("8bim", value.removeprefix(b"Photoshop 3.0\0"))
+    if kind == b"xmp" or value.startswith(b"\x1c"):
+        return ("xmp" if kind == b"xmp" else "iptc"), value
+    return "8bim", value.removeprefix(b"Photoshop 3.0\0")
 
 
 def _dpi(content: bytes) -> tuple[float, float] | None:
@@ -225,7 +229,12 @@ def with_parts(data: bytes, carried: Carried) -> bytes:
     made = [chunk for chunk in chunks(data) if chunk[0] in {"IHDR", "IDAT"}]
     first = []
     named = {part.name for part in carried.parts}
-    if carried.colours and "cICP" not in named:
+    if (
+        carried.colours
+        and not carried.icc_profile
+        and 2 not in carried.colours[:2]
+        and ("cICP" not in named)
+    ):
         primaries, transfer, _, full_range = carried.colours
         first.append(("cICP", bytes([primaries, transfer, 0, full_range])))
     if carried.icc_profile:

@@ -283,6 +283,7 @@ def _read_avif(name: str, data: bytes, max_pixels: int) -> tuple[Photo, int]:
         if inner and coded is picture and inner != bmff.size_of(picture):
             raise ValueError(f"its header promises another size than its picture, {inner}")
     carried, notes = bmff.carried(found, "AVIF")
+    notes = (*notes, *bmff.further_boxes(data))
     planes = _from_bits(imagecodecs.avif_decode(data), carried.bits)
     planes, was_turned = _as_items_say(planes, picture)
     photo = _photo(planes, carry.settled(carried, notes, lost_pictures=0))
@@ -322,6 +323,7 @@ def _read_heif(name: str, data: bytes, max_pixels: int) -> tuple[Photo, int]:
         ) from error
     found, picture = _picture_of_items(name, data, max_pixels)
     carried, notes = bmff.carried(found, "HEIF")
+    notes = (*notes, *bmff.further_boxes(data))
     file = pillow_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False)
     planes = np.array(file[file.primary_index])
     more = bmff.further_pictures(found)
@@ -365,22 +367,25 @@ def _read_bmp(name: str, data: bytes, max_pixels: int) -> tuple[Photo, int]:
     if struct.unpack_from("<I", data, 14)[0] >= 40:
         across, down = struct.unpack_from("<ii", data, 38)
         dpi = (across * 0.0254, down * 0.0254) if across > 0 and down > 0 else None
-    return _photo(planes, carry.Arrived(Carried(container="BMP", dpi=dpi, bits=8))), 1
+    carried = Carried(container="BMP", dpi=dpi, icc_profile=simple.bmp_profile(data), bits=8)
+    return _photo(planes, carry.Arrived(carried)), 1
 
 
 def _read_gif(name: str, data: bytes, max_pixels: int) -> tuple[Photo, int]:
     with Image.open(io.BytesIO(data), formats=("GIF",)) as picture:
         _refuse_size(name, *picture.size, max_pixels)
         _refuse_frames(name, getattr(picture, "n_frames", 1))
-        comment = picture.info.get("comment")
-    carried = Carried(container="GIF", comment=comment, bits=8)
+        comment, xmp = picture.info.get("comment"), picture.info.get("xmp")
+    carried = Carried(container="GIF", comment=comment, xmp=xmp, bits=8)
     return _photo(_planes_by_pillow(name, data), carry.Arrived(carried)), 1
 
 
 def _read_pnm(name: str, data: bytes, max_pixels: int) -> tuple[Photo, int]:
-    width, height, _, _ = simple.pnm_header(data)
+    width, height, _, start = simple.pnm_header(data)
     _refuse_size(name, width, height, max_pixels)
-    return _photo(simple.pnm_planes(data), carry.Arrived(Carried(container="PNM"))), 1
+    _, mark, comment = data[:start].partition(b"#")
+    carried = Carried(container="PNM", comment=comment.splitlines()[0].strip() if mark else None)
+    return _photo(simple.pnm_planes(data), carry.Arrived(carried)), 1
 
 
 def _read_tiff(name: str, data: bytes, max_pixels: int) -> tuple[Photo, int]:

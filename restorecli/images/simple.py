@@ -73,6 +73,16 @@ def bmp_size(data: bytes) -> tuple[int, int]:
     return width, abs(height)
 
 
+def bmp_profile(data: bytes) -> bytes | None:
+    """The ICC profile in a BMP of version 5."""
+    (size,) = struct.unpack_from("<I", data, 14)
+    if size < 124 or len(data) < 138 or data[70:74] != b"DEBM":
+        return None
+    at, length = struct.unpack_from("<II", data, 126)
+    profile = data[14 + at : 14 + at + length]
+    return profile if len(profile) == length and profile[36:40] == b"acsp" else None
+
+
 def pnm_header(data: bytes) -> tuple[int, int, int, int]:
     """(width, height, largest value, where values begin) of a PBM, PGM or PPM."""
     at, numbers = 2, []

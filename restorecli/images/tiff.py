@@ -31,12 +31,13 @@ STRUCTURE = {
     254, 255, 256, 257, 258, 259, 262, 263, 264, 265, 266, 273, 277, 278, 279, 280, 281, 284,
     288, 289, 290, 291, 292, 293, 317, 320, 321, 322, 323, 324, 325, 330, 332, 334, 336, 337, 338,
     339, 340, 341, 342, 347, 512, 513, 514, 515, 517, 518, 519, 520, 521, 529, 530, 531, 532,
-    XMP, ICC, 37724, 50784,
+    XMP, ICC, 37724, 50784, 52545,
 }  # fmt: skip
 LEFT_BEHIND = {
     330: "previews and other pictures below the first one (sub-IFDs) are not kept",
     37724: "Photoshop's layers are not kept",
     50784: "Alias' layers are not kept",
+    52545: "its content credentials sign the pixels as they were; not kept",
 }
 PHOTOMETRIC = tifffile.PHOTOMETRIC
 GRAY = {PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE}
