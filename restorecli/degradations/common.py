@@ -11,6 +11,10 @@ from numpy.typing import NDArray
 Image = NDArray[np.float32]  # (H, W, 3), RGB, [0, 1]
 Plane = NDArray[np.float32]  # (H, W)
 Mask = NDArray[np.bool_]  # (H, W)
+Half = NDArray[np.float16]  # (H, W), kept in half the memory
+Degrade = Callable[[Image, np.random.Generator], Image]
+Pair = tuple[Image, Image]  # degraded, and what is to come out
+MakePair = Callable[[Image, np.random.Generator], Pair]
 
 
 def to_linear(encoded: Image, gamma: float = 2.2) -> Image:

@@ -37,6 +37,47 @@ def camera(clean: Image, rng: np.random.Generator) -> Image:
     return jpeg(noisy, int(rng.integers(70, 100)), rng) if rng.random() < 0.7 else noisy
 
 
+def any_camera(clean: Image, rng: np.random.Generator) -> Image:
+    """As `camera`, from cameras and phones of any kind: clipped to [0, 1].
+
+    Noise may be coarse, since the picture was shrunk or denoised; colour noise may lie in blotches;
+    the camera may have sharpened both, and saved a JPEG of low quality.
+    """
+    noisy = camera(clean, rng) if rng.random() < 0.6 else coarse_noise(clean, rng)
+    if rng.random() < 0.3:  # in-camera sharpening
+        soft = cv2.GaussianBlur(noisy, (0, 0), float(rng.uniform(0.6, 1.5)))
+        noisy = np.clip(noisy + np.float32(rng.uniform(0.1, 0.8)) * (noisy - soft), 0, 1)
+        noisy = noisy.astype(np.float32)
+    return jpeg(noisy, int(rng.integers(60, 98)), rng) if rng.random() < 0.35 else noisy
+
+
+def coarse_noise(clean: Image, rng: np.random.Generator) -> Image:
+    """Noise that depends on the light and is correlated in space and colour: clipped to [0, 1]."""
+    level = np.exp(rng.uniform(np.log(1.5), np.log(28))) / 255
+    luma = correlated(clean.shape[:2], float(rng.uniform(0, 1.8)), rng)[..., None]
+    colours = [correlated(clean.shape[:2], float(rng.uniform(0.3, 5)), rng) for _ in range(3)]
+    chroma = np.stack(colours, axis=-1)
+    chroma -= (chroma @ LUMA)[..., None]
+    noise = luma + np.float32(rng.uniform(0, 1.4)) * chroma
+    slope = float(rng.uniform(-0.3, 1))  # shot noise is stronger in the light, gamma evens it out
+    strength = level * (1 + slope * (clean.mean(axis=2, keepdims=True) - 0.5))
+    return np.clip(clean + strength.astype(np.float32) * noise, 0, 1).astype(np.float32)
+
+
+def correlated(shape: tuple[int, int], blur_px: float, rng: np.random.Generator) -> Plane:
+    """White noise blurred by a Gaussian of ``blur_px``, of variance 1: (H, W)."""
+    noise = rng.standard_normal(shape, np.float32)
+    if blur_px < 0.3:
+        return noise
+    soft = cv2.GaussianBlur(noise, (0, 0), blur_px, borderType=cv2.BORDER_REFLECT)
+    return (soft / max(float(soft.std()), 1e-6)).astype(np.float32)
+
+
+def any_noise(clean: Image, rng: np.random.Generator) -> Image:
+    """White noise or a camera's, half each: what one blind network learns to remove."""
+    return np.clip(gaussian(clean, rng), 0, 1) if rng.random() < 0.5 else any_camera(clean, rng)
+
+
 def mosaic_noise(linear: Image, shot: float, read: float, rng: np.random.Generator) -> Image:
     """What demosaicking makes of the noise of raw values: (H, W, 3), about mean 0.
 

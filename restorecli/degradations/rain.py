@@ -1,4 +1,4 @@
-"""Rain streaks on a clean photograph.
+"""Rain streaks on a clean photograph, in any direction: a phone may have been held flat.
 
 Image formation: O = clip(B + S) (Li et al., Rain Streak Removal Using Layer Priors, CVPR 2016) or
 the screen blend O = 1 − (1 − B)(1 − S), where S is a sum of streak layers. A streak is the path of
@@ -15,10 +15,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from restorecli.degradations.common import Image, Plane, scattered
+from restorecli.degradations.common import Half, Image, Plane, scattered
 
 MAPS, MAP_PX = 480, 400
-HEAVY_SHARE = 0.25  # downpours, as in Rain100H
+HEAVY_SHARE = 0.25  # of ordinary rain
+DOWNPOUR_SHARE = 0.45  # of all maps: rain that covers most of the picture
+SIDEWAYS_SHARE = 0.35  # of all samples: the map is turned by a multiple of 90°
 SCREEN_SHARE = 0.3  # the rest is added
 
 
@@ -35,17 +37,16 @@ class Streaks:
 
 
 class Rain:
-    """Adds rain to photographs: streak maps are drawn once, then cropped, mirrored and scaled.
+    """Adds rain to photographs: streak maps are drawn once, then cropped, mirrored and turned.
 
     A map costs a hundred times what a patch of it costs, and ``MAPS`` of them in random position,
-    direction and strength repeat nothing that a network could learn by heart.
+    direction and strength repeat nothing that a network could learn by heart. Each is drawn when it
+    is first asked for, from its own seed.
     """
 
     def __init__(self, seed: int = 0, *, maps: int = MAPS) -> None:
-        self.maps = [
-            streak_map((MAP_PX, MAP_PX), np.random.default_rng((seed, index))).astype(np.float16)
-            for index in range(maps)
-        ]
+        self.seed = seed
+        self.maps: list[Half | None] = [None] * maps
 
     def __call__(self, clean: Image, rng: np.random.Generator) -> Image:
         """Rain on ``clean``: (H, W, 3) float32 in [0, 1] → the same."""
@@ -54,12 +55,23 @@ class Rain:
             return 1 - (1 - clean) * (1 - np.minimum(streaks, 1))
         return np.clip(clean + streaks, 0, 1)
 
+    def _map(self, index: int) -> Half:
+        """One of the maps, (``MAP_PX``, ``MAP_PX``)."""
+        drawn = self.maps[index]
+        if drawn is None:
+            rng = np.random.default_rng((self.seed, index))
+            draw = downpour_map if rng.random() < DOWNPOUR_SHARE else streak_map
+            self.maps[index] = drawn = draw((MAP_PX, MAP_PX), rng).astype(np.float16)
+        return drawn
+
     def _window(self, shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float32]:
         """A random window of a random map: (H, W, 1) float32."""
         height, width = shape
         if max(shape) > MAP_PX:
             raise ValueError(f"rain maps are {MAP_PX} px wide, got a patch of {shape}")
-        whole = self.maps[int(rng.integers(len(self.maps)))]
+        whole = self._map(int(rng.integers(len(self.maps))))
+        if rng.random() < SIDEWAYS_SHARE:
+            whole = np.rot90(whole, int(rng.integers(1, 4)))
         top, left = (int(rng.integers(0, MAP_PX - side + 1)) for side in shape)
         window = whole[top : top + height, left : left + width].astype(np.float32)
         if rng.random() < 0.5:
@@ -76,6 +88,32 @@ def streak_map(shape: tuple[int, int], rng: np.random.Generator) -> Plane:
         total += render(layer, shape, rng)
     if rng.random() < 0.4:  # gusts, or a background too bright for rain to show
         total *= smooth_field(shape, rng)
+    return total
+
+
+def downpour_map(shape: tuple[int, int], rng: np.random.Generator) -> Plane:
+    """Brightness that a downpour adds: (H, W) float32, not negative; half of it covered and more.
+
+    Layers of long, sharp streaks of nearly equal brightness, whose directions differ a little.
+    """
+    wind = float(rng.normal(0, 18)) if rng.random() < 0.7 else float(rng.uniform(-50, 50))
+    spread = float(rng.choice([3, 9, 18]))
+    cover = float(rng.uniform(0.15, 0.9))  # the expected share of the plane under any streak
+    number = int(rng.integers(2, 7))
+    gain = float(rng.uniform(0.3, 1))
+    total = np.zeros(shape, np.float32)
+    for _ in range(number):
+        width = float(rng.uniform(1, 4.5))
+        length = float(np.exp(rng.uniform(np.log(14), np.log(90))))
+        layer = Streaks(
+            width_px=width,
+            length_px=length,
+            blur_px=float(rng.uniform(0.6, 1.1) if rng.random() < 0.8 else rng.uniform(1, 2)),
+            angle_deg=float(np.clip(wind + rng.normal(0, spread), -80, 80)),
+            per_pixel=cover / number * float(rng.uniform(0.5, 1.5)) / (width * length),
+            strength=gain * float(rng.uniform(0.3, 0.9)),
+        )
+        total += render(layer, shape, rng)
     return total
 
 

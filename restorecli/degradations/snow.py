@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from restorecli.degradations.common import Image, Plane, scattered, smooth_field
+from restorecli.degradations.common import Half, Image, Plane, scattered, smooth_field
 
 MAPS, MAP_PX = 320, 400
+WIDE_SHARE = 0.4  # of the maps: flakes of any size and sharpness
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,25 +35,32 @@ class Snow:
     """Adds snow to photographs; opacity maps are drawn once and cropped, as for rain."""
 
     def __init__(self, seed: int = 0, *, maps: int = MAPS) -> None:
-        self.maps = [
-            snow_map((MAP_PX, MAP_PX), np.random.default_rng((seed, index))).astype(np.float16)
-            for index in range(maps)
-        ]
+        self.seed = seed
+        self.maps: list[Half | None] = [None] * maps
 
     def __call__(self, clean: Image, rng: np.random.Generator) -> Image:
         """Snow on ``clean``: (H, W, 3) float32 in [0, 1] → the same."""
         return cover(clean, self._window((clean.shape[0], clean.shape[1]), rng), rng)
 
+    def _map(self, index: int) -> Half:
+        """One of the maps, (``MAP_PX``, ``MAP_PX``)."""
+        drawn = self.maps[index]
+        if drawn is None:
+            rng = np.random.default_rng((self.seed, index))
+            draw = wide_snow_map if rng.random() < WIDE_SHARE else snow_map
+            self.maps[index] = drawn = draw((MAP_PX, MAP_PX), rng).astype(np.float16)
+        return drawn
+
     def _window(self, shape: tuple[int, int], rng: np.random.Generator) -> Plane:
         """A random window of a random map: (H, W) float32 in [0, 1]."""
         if max(shape) > MAP_PX:
             raise ValueError(f"snow maps are {MAP_PX} px wide, got a patch of {shape}")
-        whole = self.maps[int(rng.integers(len(self.maps)))]
+        whole = self._map(int(rng.integers(len(self.maps))))
         top, left = (int(rng.integers(0, MAP_PX - side + 1)) for side in shape)
         window = whole[top : top + shape[0], left : left + shape[1]].astype(np.float32)
         if rng.random() < 0.5:
             window = window[:, ::-1]
-        return window
+        return np.ascontiguousarray(np.rot90(window, 2 * int(rng.random() < 0.2)))
 
 
 def cover(clean: Image, opacity: Plane, rng: np.random.Generator) -> Image:
@@ -75,6 +83,26 @@ def snow_map(shape: tuple[int, int], rng: np.random.Generator) -> Plane:
     for scale in scales or ["medium"]:
         for layer in random_layers(scale, wind, crowd, rng):
             clear *= 1 - render(layer, shape, rng)
+    return 1 - clear
+
+
+def wide_snow_map(shape: tuple[int, int], rng: np.random.Generator) -> Plane:
+    """Opacity of snow with flakes from 1 to 30 px, sharp or defocused, opaque or not: (H, W)."""
+    wind = float(rng.normal(0, 35))
+    crowd = math.exp(rng.uniform(math.log(0.3), math.log(2.5)))
+    clear = np.ones(shape, np.float32)
+    for _ in range(int(rng.integers(2, 6))):
+        radius = math.exp(rng.uniform(math.log(0.5), math.log(15)))
+        defocused = rng.random() < 0.4
+        layer = Flakes(
+            radius_px=radius,
+            motion_px=radius * float(rng.uniform(0, 5)) if rng.random() < 0.5 else 0.0,
+            soft_px=float(rng.uniform(0.6, 1.1) + (radius * rng.uniform(0.5, 1.2)) * defocused),
+            angle_deg=wind + float(rng.normal(0, 8)),
+            per_pixel=crowd * float(rng.uniform(0.2, 1)) * 0.02 / (radius + 0.5) ** 1.95,
+            opacity=float(rng.uniform(0.15, 1)),
+        )
+        clear *= 1 - render(layer, shape, rng)
     return 1 - clear
 
 
