@@ -40,7 +40,7 @@ def decoded(data: NDArray[np.uint8], name: str) -> Picture:
 
 
 def encoded(path: Path, quality: int, long_side_px: int) -> NDArray[np.uint8]:
-    """The file's bytes, or WebP of ``quality`` where smaller; shrunk to ``long_side_px``, if any."""
+    """The bytes of the file, or WebP of ``quality`` where smaller, shrunk to ``long_side_px``."""
     original = np.fromfile(path, np.uint8)
     picture = cv2.imdecode(original, cv2.IMREAD_COLOR)
     if picture is None:

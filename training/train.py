@@ -1,8 +1,12 @@
 """Train a compact network: ``python -m training.train derain --photos DIR --out runs/derain``.
 
-Deterministic for a given device, thread count, seed and step count: every sample and every step
-follows from (seed, step) alone, so a run that was interrupted and resumed equals one that was not.
-Minutes only bound the time; the schedule follows ``--steps``.
+Needs torch, numpy, opencv and safetensors only. Deterministic on a CPU for a given thread count,
+seed and number of steps: every sample and every step follows from (seed, step) alone, so a run that
+was interrupted and resumed equals one that was not. ``--minutes`` bounds the time, and where it is
+given the learning rate falls with whatever is nearer to its end, the steps or the time.
+
+On a GPU a step is recorded once as a CUDA graph and replayed: the networks are small, and most of
+the time would go into starting their kernels.
 """
 
 from __future__ import annotations
@@ -12,22 +16,30 @@ import csv
 import hashlib
 import json
 import math
+import os
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from restorecli.machine.allocator import keep_freed_memory
 from restorecli.networks import NETWORKS
 from restorecli.networks.loss import FFT_WEIGHT, loss_of
 from training.data import Batches, load_pairs, load_photographs
 from training.tasks import NETWORKS as KINDS
-from training.tasks import SMALL_FIRST, TASKS, Phases, task_of
+from training.tasks import TASKS, task_of
+
+LOG_EVERY = 50  # steps
+SAVE_EVERY_S = 120
+UNSEEN_STEP = 10**9  # no run is as long, so its samples are new
+UNSEEN_BATCHES = 4
+EAGER_STEPS = 3  # before a step is recorded: libraries choose their algorithms in them
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,81 +51,153 @@ class Recipe:
     seed: int = 0
     network: str = ""  # one of training.tasks.NETWORKS; empty: the task's own
     start_sha256: str = ""  # of the file whose weights it starts from; empty: random weights
-    phases: Phases = SMALL_FIRST
+    patch_px: int = 128
+    batch: int = 4
     learning_rate: float = 1e-3
     final_learning_rate: float = 1e-6
     warmup_steps: int = 300
-    decay_from: float = 0.3  # share of the steps after which the cosine sets in
+    decay_from: float = 0.3  # share of the run after which the cosine sets in
     weight_decay: float = 1e-4
     clip_norm: float = 0.5
     ema: float = 0.999
     fft_weight: float = FFT_WEIGHT
 
 
-def learning_rate_at(step: int, recipe: Recipe) -> float:
-    """Linear warm-up, a plateau, then half a cosine down to the final rate."""
+def learning_rate_at(step: int, recipe: Recipe, progress: float | None = None) -> float:
+    """Linear warm-up, a plateau, then half a cosine down to the final rate.
+
+    ``progress`` is the share of the run that is done; by default that of its steps.
+    """
     if step < recipe.warmup_steps:
         return recipe.learning_rate * (step + 1) / recipe.warmup_steps
-    start = recipe.decay_from * recipe.steps
-    progress = min(1.0, max(0.0, (step - start) / (recipe.steps - start)))
+    done = step / recipe.steps if progress is None else progress
+    fallen = min(1.0, max(0.0, (done - recipe.decay_from) / (1 - recipe.decay_from)))
     span = recipe.learning_rate - recipe.final_learning_rate
-    return recipe.final_learning_rate + span * 0.5 * (1 + math.cos(math.pi * progress))
+    return recipe.final_learning_rate + span * 0.5 * (1 + math.cos(math.pi * fallen))
 
 
-def phase_at(step: int, recipe: Recipe) -> tuple[int, int]:
-    """Patch side in pixels and batch size of a step."""
-    for share, patch_px, batch in recipe.phases:
-        if step < share * recipe.steps:
-            return patch_px, batch
-    return recipe.phases[-1][1:]
+def half_precision(device: torch.device) -> bool:
+    """Whether bfloat16 is faster there: a GPU, or a processor that multiplies it."""
+    if device.type == "cuda":
+        return True
+    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 
 class Training:
     """A network, its average and its optimiser, which move one step at a time."""
 
     def __init__(
-        self, recipe: Recipe, device: torch.device, start: Mapping[str, Tensor] | None = None
+        self,
+        recipe: Recipe,
+        device: torch.device,
+        start: Mapping[str, Tensor] | None = None,
+        *,
+        compiled: bool = False,
     ) -> None:
         torch.manual_seed(recipe.seed)
         task = task_of(recipe.task, recipe.network)
         self.recipe = recipe
         self.device = device
+        self.smoothness = task.smoothness
         self.network = build(task.network, task.options).to(device)
-        self.average = build(task.network, task.options).to(device)
         if start is not None:
-            self.network.load_state_dict(start)
-        self.average.load_state_dict(self.network.state_dict())
+            load_what_fits(self.network, start)
+        self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema))
+        self.forward: Callable[..., Any] = self.forward_eager
+        if compiled:
+            self.forward = torch.compile(self.forward_eager)
+        on_gpu = device.type == "cuda"
+        self.rate = torch.tensor(recipe.learning_rate, device=device)
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(),
-            lr=recipe.learning_rate,
+            lr=self.rate if on_gpu else recipe.learning_rate,
             betas=(0.9, 0.99),
             weight_decay=recipe.weight_decay,
             fused=True,
+            capturable=on_gpu,
         )
         self.step = 0
-        self.bf16 = device.type == "cuda" or torch.backends.cpu.get_cpu_capability() == "AMX"
+        self.bf16 = half_precision(device)
+        self.side = (
+            torch.cuda.Stream() if on_gpu else None
+        )  # a step is recorded where it ran before
+        self.replay: Callable[[Tensor, Tensor], Tensor] | None = None
 
-    def advance(self, degraded: Tensor, clean: Tensor) -> float:
-        """One optimiser step; returns the loss."""
-        recipe = self.recipe
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate_at(self.step, recipe)
-        degraded = degraded.to(self.device, memory_format=torch.channels_last, non_blocking=True)
-        clean = clean.to(self.device, non_blocking=True)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            restored = self.network(degraded)
-        loss = loss_of(restored, clean, recipe.fft_weight)
+    def forward_eager(self, degraded: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The restored batch and, of an affine head, the total variation of its maps."""
+        # Casts are not cached: a recorded step would use what an earlier one has left.
+        with torch.autocast(
+            self.device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=False
+        ):
+            if not self.smoothness:
+                return self.network(degraded), None
+            restored, *maps = self.network.forward_with_maps(degraded)  # type: ignore[operator]
+        return restored, sum((variation(m) for m in maps), restored.new_zeros(()))
+
+    def loss(self, degraded: Tensor, clean: Tensor) -> Tensor:
+        """Loss of a batch: uint8 (B, 3, p, p) each → scalar, float32."""
+        x, y = degraded.float() / 255, clean.float() / 255
+        restored, rough = self.forward(x)
+        loss = loss_of(restored, y, self.recipe.fft_weight)
+        return loss if rough is None else loss + self.smoothness * rough
+
+    def _step(self, degraded: Tensor, clean: Tensor) -> Tensor:
+        """Gradients and their application; returns the loss."""
         self.optimizer.zero_grad(set_to_none=True)
+        loss = self.loss(degraded, clean)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), recipe.clip_norm)
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip_norm)
         self.optimizer.step()
-        momentum = min(recipe.ema, (self.step + 1) / (self.step + 10))
-        with torch.no_grad():
-            torch._foreach_lerp_(
-                list(self.average.parameters()), list(self.network.parameters()), 1 - momentum
-            )
+        return loss.detach()
+
+    def advance(self, degraded: Tensor, clean: Tensor, progress: float | None = None) -> Tensor:
+        """One optimiser step on uint8 (B, 3, p, p); returns the loss, perhaps not yet computed."""
+        rate = learning_rate_at(self.step, self.recipe, progress)
+        degraded, clean = (p.to(self.device, non_blocking=True) for p in (degraded, clean))
+        if self.device.type == "cuda":
+            self.rate.fill_(rate)
+        else:
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+        if self.replay is not None:
+            loss = self.replay(degraded, clean)
+        elif self.side is not None:
+            self.side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self.side):
+                loss = self._step(degraded, clean)
+            torch.cuda.current_stream().wait_stream(self.side)
+        else:
+            loss = self._step(degraded, clean)
+        self.average.update_parameters(self.network)
         self.step += 1
-        return loss.item()
+        return loss
+
+    def record(self, degraded: Tensor, clean: Tensor) -> None:
+        """From now on replay a step as a CUDA graph; the shapes stay those of this batch."""
+        inputs = [p.to(self.device).clone() for p in (degraded, clean)]
+        torch.cuda.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=self.side, capture_error_mode="thread_local"):
+            loss = self._step(*inputs)
+
+        def replay(degraded: Tensor, clean: Tensor) -> Tensor:
+            inputs[0].copy_(degraded)
+            inputs[1].copy_(clean)
+            graph.replay()
+            return loss.clone()
+
+        self.replay = replay
+
+    def psnr(self, batches: Batches) -> tuple[float, float]:
+        """PSNR in dB of unseen samples, before and after the averaged network."""
+        before, after = [], []
+        network = self.average.module
+        with torch.no_grad():
+            for step in range(UNSEEN_STEP, UNSEEN_STEP + UNSEEN_BATCHES):
+                x, y = (p.to(self.device).float() / 255 for p in batches[step])
+                for found, z in ((before, x), (after, network(x).clamp(0, 1))):
+                    found.append(-10 * torch.log10((z - y).square().mean((1, 2, 3)) + 1e-10))
+        return float(torch.cat(before).mean()), float(torch.cat(after).mean())
 
     def save(self, path: Path) -> None:
         """Write everything needed to go on, in place of ``path`` only when complete."""
@@ -122,7 +206,8 @@ class Training:
             "recipe": asdict(self.recipe),
             "step": self.step,
             "network": self.network.state_dict(),
-            "average": self.average.state_dict(),
+            "average": self.average.module.state_dict(),
+            "averaged": int(self.average.n_averaged),
             "optimizer": self.optimizer.state_dict(),
         }
         torch.save(state, partial)
@@ -132,21 +217,39 @@ class Training:
         """Go on from ``path``. The recipe may differ in its number of steps."""
         state = torch.load(path, map_location=self.device, weights_only=True)
         self.network.load_state_dict(state["network"])
-        self.average.load_state_dict(state["average"])
+        self.average.module.load_state_dict(state["average"])
+        self.average.n_averaged.fill_(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.device.type == "cuda":
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.rate
         self.step = state["step"]
 
 
+def variation(maps: Tensor) -> Tensor:
+    """Mean absolute difference of neighbours, down and across: (B, C, h, w) → scalar."""
+    return maps.diff(dim=2).abs().mean() + maps.diff(dim=3).abs().mean()
+
+
+def load_what_fits(network: nn.Module, start: Mapping[str, Tensor]) -> None:
+    """Take from ``start`` every tensor that the network has by name and shape."""
+    own = network.state_dict()
+    fitting = {k: v for k, v in start.items() if k in own and own[k].shape == v.shape}
+    network.load_state_dict({**own, **fitting})
+    print(f"starts from {len(fitting)} of {len(own)} tensors", flush=True)
+
+
 def build(name: str, options: Any) -> nn.Module:
-    """A network in channels-last layout, ready to train."""
-    network = NETWORKS[name](**options)
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    """A network, ready to train."""
+    return NETWORKS[name](**options)
 
 
 def draw_curve(log: Path, picture: Path) -> None:
-    """Loss over steps as a PNG."""
-    import matplotlib.pyplot as plt
-
+    """Loss over steps as a PNG, where matplotlib is installed."""
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError:
+        return
     with log.open(newline="") as file:
         rows = list(csv.DictReader(file))
     figure, axes = plt.subplots(figsize=(8, 4))
@@ -156,102 +259,158 @@ def draw_curve(log: Path, picture: Path) -> None:
     plt.close(figure)
 
 
-def train(
-    recipe: Recipe,
-    photos: Path,
-    out: Path,
-    device: torch.device,
-    minutes: float,
-    *,
-    resume: bool,
-    pairs: Path | None = None,
-    start: Mapping[str, Tensor] | None = None,
-) -> Training:
-    """Run until the last step or the time bound; checkpoint, log and curve go to ``out``."""
-    out.mkdir(parents=True, exist_ok=True)
-    checkpoint, log = out / "checkpoint.pt", out / "log.csv"
-    training = Training(recipe, device, start)
-    if resume and checkpoint.exists():
-        training.load(checkpoint)
-    else:
-        log.write_text("step,loss,learning_rate,patch_px,elapsed_s\n")
-    (out / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1) + "\n")
+class Log:
+    """Writes a line of ``log.csv`` every ``LOG_EVERY`` steps; forgets what a resumed run redoes."""
+
+    def __init__(self, path: Path, first_step: int) -> None:
+        self.path = path
+        kept = ["step,loss,learning_rate,elapsed_s"]
+        if first_step and path.exists():
+            rows = path.read_text().splitlines()[1:]
+            kept += [row for row in rows if int(row.partition(",")[0]) <= first_step]
+        path.write_text("\n".join(kept) + "\n")
+        self.losses: list[Tensor] = []
+        self.started = time.perf_counter()
+
+    def add(self, step: int, loss: Tensor, rate: float) -> None:
+        """Note one step."""
+        self.losses.append(loss)
+        if step % LOG_EVERY:
+            return
+        mean = float(torch.stack(self.losses).mean())
+        self.losses.clear()
+        elapsed = time.perf_counter() - self.started
+        row = f"{step},{mean:.6f},{rate:.2e},{elapsed:.1f}"
+        with self.path.open("a") as file:
+            file.write(row + "\n")
+        if step % (10 * LOG_EVERY) == 0 or step == LOG_EVERY:
+            print(row, flush=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """Where a training takes its pictures, where it writes, and how long it may take."""
+
+    out: Path
+    photos: tuple[Path, ...]
+    device: torch.device
+    pairs: tuple[Path, ...] = ()
+    minutes: float = math.inf
+    resume: bool = False
+    workers: int = 0
+    compiled: bool = False
+    recorded: bool = False
+    start: Mapping[str, Tensor] | None = None
+
+
+def train(recipe: Recipe, run: Run) -> Training:
+    """Train until the last step or the time bound; checkpoint, log and curve go to ``run.out``."""
+    run.out.mkdir(parents=True, exist_ok=True)
+    checkpoint = run.out / "checkpoint.pt"
     batches = Batches(
-        load_photographs(photos),
-        TASKS[recipe.task],
+        [picture for source in run.photos for picture in load_photographs(source)],
+        task_of(recipe.task, recipe.network),
         recipe.seed,
-        load_pairs(pairs) if pairs else None,
+        [pair for source in run.pairs for pair in load_pairs(source)],
+        patch_px=recipe.patch_px,
+        size=recipe.batch,
     )
-    first = training.step
-    plan = ((step, *phase_at(step, recipe)[::-1]) for step in range(first, recipe.steps))
+    training = Training(recipe, run.device, run.start, compiled=run.compiled)
+    if run.resume and checkpoint.exists():
+        training.load(checkpoint)
+    (run.out / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1) + "\n")
+    log = Log(run.out / "log.csv", training.step)
     started = saved = time.perf_counter()
-    losses: list[float] = []
-    for degraded, clean in batches.ahead(plan):
-        losses.append(training.advance(degraded, clean))
+    steps = range(training.step, recipe.steps)
+    for degraded, clean in batches.ahead(steps, run.workers, pin=run.device.type == "cuda"):
         now = time.perf_counter()
-        if training.step % 50 == 0:
-            row = (
-                training.step,
-                f"{sum(losses) / len(losses):.6f}",
-                f"{learning_rate_at(training.step, recipe):.2e}",
-                degraded.shape[-1],
-                f"{now - started:.1f}",
-            )
-            with log.open("a", newline="") as file:
-                csv.writer(file).writerow(row)
-            print(*row, flush=True)
-            losses.clear()
-        if now - saved > 120:
+        timed = 0.0 if math.isinf(run.minutes) else (now - started) / (run.minutes * 60)
+        if timed >= 1:
+            break
+        if run.recorded and training.step == steps.start + EAGER_STEPS:
+            try_to_record(training, degraded, clean)
+        progress = max(training.step / recipe.steps, timed)
+        loss = training.advance(degraded, clean, progress)
+        log.add(training.step, loss, learning_rate_at(training.step, recipe, progress))
+        if now - saved > SAVE_EVERY_S:
             training.save(checkpoint)
             saved = now
-        if now - started > minutes * 60:
-            break
     training.save(checkpoint)
-    draw_curve(log, out / "curve.png")
+    draw_curve(run.out / "log.csv", run.out / "curve.png")
+    before, after = training.psnr(batches)
+    print(f"{recipe.task}: step {training.step}, unseen {before:.2f} → {after:.2f} dB", flush=True)
     return training
+
+
+def try_to_record(training: Training, degraded: Tensor, clean: Tensor) -> None:
+    """Record a step; where that fails, go on step by step and say so."""
+    try:
+        training.record(degraded, clean)
+    except RuntimeError as error:
+        print(f"No CUDA graph, which is slower: {error}", flush=True)
+        training.optimizer.zero_grad(set_to_none=True)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    found = argparse.ArgumentParser(prog="python -m training.train", description=__doc__)
+    found.add_argument("task", choices=sorted(TASKS))
+    found.add_argument(
+        "--photos", type=Path, nargs="+", required=True,
+        help="folders of clean photographs, or FILE:NAME of a pack",
+    )  # fmt: skip
+    found.add_argument(
+        "--pairs", type=Path, nargs="*", default=[],
+        help="real pairs: folders with input/ and target/, or FILE:NAME of a pack",
+    )  # fmt: skip
+    found.add_argument("--out", type=Path, required=True, help="folder for checkpoint and log")
+    for field in fields(Recipe)[1:]:
+        if field.name != "start_sha256":
+            kind = {"int": int, "float": float, "str": str}[str(field.type)]
+            default = 16_000 if field.name == "steps" else field.default
+            found.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=default)
+    found.add_argument("--minutes", type=float, default=math.inf, help="end after this time")
+    found.add_argument("--start", type=Path, help="safetensors file to start from, where it fits")
+    found.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    found.add_argument("--workers", type=int, default=1, help="processes that make samples")
+    found.add_argument("--compile", action="store_true", help="on a CPU: slow start, fast steps")
+    found.add_argument("--eager", action="store_true", help="on a GPU: no CUDA graph")
+    found.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    found.add_argument("--export", type=Path, help="averaged weights in float16, safetensors")
+    return found
 
 
 def main() -> None:
     """Parse the command line and train."""
     keep_freed_memory()
-    parser = argparse.ArgumentParser(prog="python -m training.train", description=__doc__)
-    parser.add_argument("task", choices=sorted(TASKS))
-    parser.add_argument("--photos", type=Path, required=True, help="folder of clean photographs")
-    parser.add_argument("--pairs", type=Path, help="real pairs: a folder with input/ and target/")
-    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint and log")
-    parser.add_argument("--steps", type=int, default=16_000, help="length of the schedule")
-    parser.add_argument("--minutes", type=float, default=math.inf, help="stop after this time")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--network", choices=sorted(KINDS), default="", help="not the task's own")
-    parser.add_argument(
-        "--start", type=Path, help="safetensors file of the same network to start from"
-    )
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
-    args = parser.parse_args()
+    args = parser().parse_args()
     start, digest = None, ""
     if args.start:
         data = args.start.read_bytes()
         start, digest = safetensors.torch.load(data), hashlib.sha256(data).hexdigest()
-    recipe = Recipe(
-        task=args.task,
-        steps=args.steps,
-        seed=args.seed,
-        network=args.network,
-        start_sha256=digest,
-        phases=TASKS[args.task].phases,
-    )
-    device = torch.device(args.device)
-    train(
-        recipe,
-        args.photos,
-        args.out,
-        device,
-        args.minutes,
+    names = {field.name for field in fields(Recipe)} - {"start_sha256"}
+    if args.network and args.network not in KINDS:
+        raise SystemExit(f"--network must be one of {', '.join(sorted(KINDS))}.")
+    recipe = Recipe(**{name: getattr(args, name) for name in names}, start_sha256=digest)
+    run = Run(
+        out=args.out,
+        photos=tuple(args.photos),
+        pairs=tuple(args.pairs),
+        device=torch.device(args.device),
+        minutes=args.minutes,
         resume=args.resume,
-        pairs=args.pairs,
+        workers=min(args.workers, os.cpu_count() or 1),
+        compiled=args.compile,
+        recorded=args.device.startswith("cuda") and not args.eager,
         start=start,
     )
+    if run.device.type == "cuda":
+        torch.backends.cudnn.benchmark = True
+        torch.set_float32_matmul_precision("high")
+    training = train(recipe, run)
+    if args.export:
+        half = {k: v.half().contiguous() for k, v in training.average.module.state_dict().items()}
+        safetensors.torch.save_file(half, args.export, {"recipe": json.dumps(asdict(recipe))})
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from restorecli.degradations.common import Image, Plane, from_linear, smooth_field, to_linear
+from restorecli.degradations.haze import follow_edges, segment
 
 MARGIN_PX = 16  # how far a kernel can reach past the patch
 
@@ -40,6 +41,69 @@ def defocus_blur(clean: Image, rng: np.random.Generator) -> Image:
         other = convolve(linear, aperture(smallest, blades, turn)) if smallest > 0.5 else linear
         blurred = blend(blurred, other, rng)
     return finish(blurred, rng)
+
+
+def any_motion(clean: Image, rng: np.random.Generator) -> Image:
+    """Motion of any kind, a third of it as a video camera that averages frames records it.
+
+    (H, W, 3) float32 in [0, 1] → the same.
+    """
+    if rng.random() < 0.6:
+        return motion_blur(clean, rng)
+    encoding = 1.0 if rng.random() < 0.3 else 2.2
+    moved = shaken(to_linear(clean, encoding), rng)
+    if rng.random() < 0.4:
+        still = to_linear(clean, encoding)
+        other = shaken(still, rng) if rng.random() < 0.7 else still
+        moved = blend(moved, other, rng)
+    encoded = from_linear(np.clip(moved, 0, 1), encoding)
+    sigma = np.float32(rng.uniform(0, 3) / 255)
+    noisy = encoded + sigma * rng.standard_normal(encoded.shape, np.float32)
+    return np.clip(noisy, 0, 1).astype(np.float32)
+
+
+def shaken(linear: Image, rng: np.random.Generator) -> Image:
+    """The mean of frames of a camera that moves, turns and nears: (H, W, 3) → the same."""
+    frames = int(rng.integers(5, 14))
+    reach = float(np.exp(rng.uniform(np.log(1.5), np.log(24))))  # pixels, from first to last
+    path = np.cumsum(rng.normal(0, 1, (frames, 2)) + 1.5 * rng.normal(0, 1, 2), axis=0)
+    path -= path[frames // 2]
+    path *= reach / max(float(np.hypot(*(path[-1] - path[0]))), 1e-3)
+    path = np.clip(path, 1 - MARGIN_PX, MARGIN_PX - 1)
+    turn = np.radians(rng.normal(0, 0.8)) * np.linspace(-1, 1, frames)
+    zoom = 1 + rng.normal(0, 0.004) * np.linspace(-1, 1, frames)
+    height, width = linear.shape[:2]
+    centre = np.array([width, height]) * rng.uniform(-0.5, 1.5, 2)
+    total = np.zeros_like(linear)
+    for (dx, dy), angle, scale in zip(path, turn, zoom, strict=True):
+        cosine, sine = scale * math.cos(angle), scale * math.sin(angle)
+        matrix = np.array([[cosine, -sine, 0], [sine, cosine, 0]])
+        matrix[:, 2] = centre - matrix[:, :2] @ centre + (dx, dy)
+        total += cv2.warpAffine(
+            linear, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
+        )
+    return total / np.float32(frames)
+
+
+def any_defocus(clean: Image, rng: np.random.Generator) -> Image:
+    """Defocus of any kind, half of it with borders where the picture has edges.
+
+    (H, W, 3) float32 in [0, 1] → the same.
+    """
+    if rng.random() < 0.5:
+        return defocus_blur(clean, rng)
+    linear = to_linear(clean)
+    blades = int(rng.integers(5, 10)) if rng.random() < 0.5 else 0
+    turn = float(rng.uniform(0, math.pi))
+    depth = follow_edges(smooth_field(clean.shape[:2], 0, 1, rng), clean, 8, 3e-3)
+    for _ in range(int(rng.integers(0, 3))):
+        depth = np.where(segment(clean, rng), np.float32(rng.uniform(0, 1)), depth)
+    depth = cv2.GaussianBlur(depth, (0, 0), 1.0)[..., None]
+    radii = np.sort(rng.uniform(0, float(rng.uniform(1, 8)), 3))
+    layers = [convolve(linear, aperture(r, blades, turn)) if r > 0.5 else linear for r in radii]
+    weights = [np.clip(1 - np.abs(2 * depth - i), 0, 1) for i in range(3)]
+    total = sum((w * layer for w, layer in zip(weights, layers, strict=True)), np.float32(0))
+    return finish((total / np.maximum(sum(weights), 1e-3)).astype(np.float32), rng)
 
 
 def motion_kernel(rng: np.random.Generator) -> Plane:

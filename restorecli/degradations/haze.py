@@ -3,7 +3,8 @@
 Image formation: I = J·t + A·(1 − t), t = exp(−β·d) (Koschmieder; Narasimhan and Nayar, Vision and
 the Atmosphere, IJCV 2002). Photographs come without depth, so d is made up: a plane, the ground
 seen in perspective, a smooth field, or walls; edges of the picture's own are printed into it, since
-depth changes where objects end.
+depth changes where objects end. A sky is infinitely far and its colour is that of the haze: it must
+come out as it is, neither gray nor mottled.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from restorecli.degradations.common import Image, Mask, Plane, smooth_field
+from restorecli.degradations.common import Image, Mask, Pair, Plane, jpeg, smooth_field
 
 
 def haze(clean: Image, rng: np.random.Generator) -> Image:
@@ -23,6 +24,70 @@ def haze(clean: Image, rng: np.random.Generator) -> Image:
     light = np.clip(light, 0, 1).astype(np.float32)
     t = transmission[..., None].astype(np.float32)
     return np.clip(clean * t + light * (1 - t), 0, 1)
+
+
+NEUTRAL_SHARE = 0.55  # of the samples: white haze of middle density, as over an indoor scene
+THINNEST_T = 0.06  # transmission below this leaves nothing to restore
+
+
+def haze_and_sky(clean: Image, rng: np.random.Generator) -> Pair:
+    """A hazy version, and what is to come out: two (H, W, 3) in [0, 1].
+
+    That is the clean picture, but where the sky is, what the hazy one shows.
+    """
+    above = smooth_sky(clean)
+    depth = random_depth(clean, rng)
+    depth = depth / max(float(np.percentile(depth, 99.5)), 1e-3)
+    nearest = float(rng.uniform(0, 0.4))
+    depth = nearest + (1 - nearest) * np.clip(depth, 0, 1)
+    if rng.random() < NEUTRAL_SHARE:
+        density, light = float(rng.uniform(0.4, 1.7)), np.full(3, rng.uniform(0.97, 1))
+    else:
+        density = float(np.exp(rng.uniform(np.log(0.2), np.log(3))))
+        light = rng.uniform(0.7, 1) + rng.normal(0, 0.025, 3)
+    share = float(above.mean())
+    if share > 0.03:  # the light of the haze is that of the sky over it
+        sky_colour = (clean * above[..., None]).sum(axis=(0, 1)) / (share * above.size)
+        light = sky_colour + rng.normal(0, 0.015, 3)
+        depth = depth + above * float(rng.uniform(0.3, 2))
+    t = np.maximum(np.exp(-density * depth), THINNEST_T)[..., None].astype(np.float32)
+    hazy = clean * t + np.clip(light, 0, 1).astype(np.float32) * (1 - t)
+    target = clean + above[..., None] * (hazy - clean)
+    if rng.random() < 0.3:
+        hazy = hazy + np.float32(rng.uniform(0, 2.5) / 255) * rng.standard_normal(
+            hazy.shape, np.float32
+        )
+    hazy = np.clip(hazy, 0, 1)
+    if rng.random() < 0.3:
+        hazy = jpeg(hazy, int(rng.integers(80, 99)), rng)
+    return hazy, np.clip(target, 0, 1)
+
+
+def smooth_sky(clean: Image) -> Plane:
+    """How surely a pixel is sky, which is bright, smooth and reaches the top: (H, W) in [0, 1]."""
+    height, width = clean.shape[:2]
+    size = (max(1, width // 3), max(1, height // 3))
+    small = cv2.resize(clean, size, interpolation=cv2.INTER_AREA)
+    luma = small.mean(axis=2)
+    blue_or_gray = small[..., 2] >= small[..., 0] - 0.08
+    mean = cv2.blur(luma, (5, 5))
+    rough = np.sqrt(np.maximum(cv2.blur(luma * luma, (5, 5)) - mean * mean, 0))
+    likely = ((luma > 0.5) & (rough < 0.03) & blue_or_gray).astype(np.uint8)
+    _, labels = cv2.connectedComponents(likely, connectivity=4)
+    reaching = np.unique(labels[0])
+    inside = np.isin(labels, reaching[reaching > 0]).astype(np.float32)
+    if inside.mean() < 0.03:
+        return np.zeros((height, width), np.float32)
+    soft = cv2.resize(inside, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.clip(follow_edges(soft, clean, 6, 1e-4), 0, 1)
+
+
+def looks_hazy(clean: Image) -> bool:
+    """Whether much of a picture that is not sky has no dark channel, as if haze lay on it."""
+    small = cv2.resize(clean, (32, 32), interpolation=cv2.INTER_AREA)
+    dark = cv2.erode(small.min(axis=2), np.ones((3, 3), np.uint8))
+    ground = cv2.resize(smooth_sky(clean), (32, 32), interpolation=cv2.INTER_AREA) < 0.5
+    return bool((dark[ground] > 0.3).mean() > 0.35) if ground.any() else True
 
 
 def random_depth(clean: Image, rng: np.random.Generator) -> Plane:

@@ -252,7 +252,8 @@ def averaging_matrix(length: int, size: int, dtype: torch.dtype, device: torch.d
         → (size, length), on ``device``; not to be changed.
     """
     with torch.inference_mode(False):  # also good for training, whoever asks first
-        row, column = torch.arange(size).unsqueeze(1), torch.arange(length)
+        row = torch.arange(size, device=device).unsqueeze(1)
+        column = torch.arange(length, device=device)
         start, stop = row * length // size, ((row + 1) * length + size - 1) // size
         inside = (start <= column) & (column < stop)  # (size, length)
         return (inside.to(dtype) / (stop - start).to(dtype)).to(device)
