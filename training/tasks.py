@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from restorecli.degradations.blur import MARGIN_PX, any_defocus, any_motion
+from restorecli.degradations.blur import FAR_MARGIN_PX, MARGIN_PX, any_defocus, any_motion
 from restorecli.degradations.common import Degrade, Image, MakePair
 from restorecli.degradations.darkness import night
 from restorecli.degradations.haze import haze_and_sky, looks_hazy
@@ -67,7 +67,7 @@ TASKS: dict[str, Task] = {
     "denoise": Task(degradation=lambda: any_noise, clean_share=0.03),
     "lowlight": of_network("hint-exposure", degradation=lambda: night, scene=True, pair_share=0.5),
     "deblur": Task(
-        degradation=lambda: any_motion, clean_share=0.06, margin_px=MARGIN_PX, pair_share=0.08
+        degradation=lambda: any_motion, clean_share=0.06, margin_px=FAR_MARGIN_PX, pair_share=0.1
     ),
     "defocus": of_network(
         "glmha-text", degradation=lambda: any_defocus, clean_share=0.06, margin_px=MARGIN_PX

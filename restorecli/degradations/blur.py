@@ -13,10 +13,19 @@ import math
 import cv2
 import numpy as np
 
-from restorecli.degradations.common import Image, Plane, from_linear, smooth_field, to_linear
+from restorecli.degradations.common import (
+    Image,
+    Plane,
+    from_linear,
+    jpeg,
+    smooth_field,
+    to_linear,
+)
 from restorecli.degradations.haze import follow_edges, segment
 
 MARGIN_PX = 16  # how far a kernel can reach past the patch
+FAR_MARGIN_PX = 32  # the same for the longest motion
+FAR_PX = 60.0  # the longest way of an image point during the exposure
 
 
 def motion_blur(clean: Image, rng: np.random.Generator) -> Image:
@@ -48,28 +57,28 @@ def any_motion(clean: Image, rng: np.random.Generator) -> Image:
 
     (H, W, 3) float32 in [0, 1] → the same.
     """
-    if rng.random() < 0.6:
-        return motion_blur(clean, rng)
     encoding = 1.0 if rng.random() < 0.3 else 2.2
-    moved = shaken(to_linear(clean, encoding), rng)
+    still = to_linear(clean, encoding)
+
+    def blurred() -> Image:
+        if rng.random() < 0.4:
+            return shaken(still, rng)
+        return convolve(still, motion_kernel(rng, FAR_PX, FAR_MARGIN_PX))
+
+    moved = blurred()
     if rng.random() < 0.4:
-        still = to_linear(clean, encoding)
-        other = shaken(still, rng) if rng.random() < 0.7 else still
-        moved = blend(moved, other, rng)
-    encoded = from_linear(np.clip(moved, 0, 1), encoding)
-    sigma = np.float32(rng.uniform(0, 3) / 255)
-    noisy = encoded + sigma * rng.standard_normal(encoded.shape, np.float32)
-    return np.clip(noisy, 0, 1).astype(np.float32)
+        moved = blend(moved, blurred() if rng.random() < 0.7 else still, rng)
+    return finish(moved, rng, encoding)
 
 
 def shaken(linear: Image, rng: np.random.Generator) -> Image:
     """The mean of frames of a camera that moves, turns and nears: (H, W, 3) → the same."""
-    frames = int(rng.integers(5, 14))
-    reach = float(np.exp(rng.uniform(np.log(1.5), np.log(24))))  # pixels, from first to last
+    frames = int(rng.integers(6, 14))
+    reach = float(np.exp(rng.uniform(np.log(2), np.log(FAR_PX))))  # pixels, from first to last
     path = np.cumsum(rng.normal(0, 1, (frames, 2)) + 1.5 * rng.normal(0, 1, 2), axis=0)
     path -= path[frames // 2]
     path *= reach / max(float(np.hypot(*(path[-1] - path[0]))), 1e-3)
-    path = np.clip(path, 1 - MARGIN_PX, MARGIN_PX - 1)
+    path = np.clip(path, 1 - FAR_MARGIN_PX, FAR_MARGIN_PX - 1)
     turn = np.radians(rng.normal(0, 0.8)) * np.linspace(-1, 1, frames)
     zoom = 1 + rng.normal(0, 0.004) * np.linspace(-1, 1, frames)
     height, width = linear.shape[:2]
@@ -92,22 +101,32 @@ def any_defocus(clean: Image, rng: np.random.Generator) -> Image:
     """
     if rng.random() < 0.5:
         return defocus_blur(clean, rng)
-    linear = to_linear(clean)
-    blades = int(rng.integers(5, 10)) if rng.random() < 0.5 else 0
-    turn = float(rng.uniform(0, math.pi))
+    encoding = 1.0 if rng.random() < 0.25 else 2.2
+    linear = to_linear(clean, encoding)
     depth = follow_edges(smooth_field(clean.shape[:2], 0, 1, rng), clean, 8, 3e-3)
     for _ in range(int(rng.integers(0, 3))):
         depth = np.where(segment(clean, rng), np.float32(rng.uniform(0, 1)), depth)
     depth = cv2.GaussianBlur(depth, (0, 0), 1.0)[..., None]
-    radii = np.sort(rng.uniform(0, float(rng.uniform(1, 8)), 3))
-    layers = [convolve(linear, aperture(r, blades, turn)) if r > 0.5 else linear for r in radii]
-    weights = [np.clip(1 - np.abs(2 * depth - i), 0, 1) for i in range(3)]
-    total = sum((w * layer for w, layer in zip(weights, layers, strict=True)), np.float32(0))
-    return finish((total / np.maximum(sum(weights), 1e-3)).astype(np.float32), rng)
+    blades = int(rng.integers(5, 10)) if rng.random() < 0.5 else 0
+    turn, soft = float(rng.uniform(0, math.pi)), rng.random() < 0.5
+    total, weights = np.zeros_like(clean), np.float32(1e-3)
+    for i, radius in enumerate(np.sort(rng.uniform(0, float(rng.uniform(1, 9)), 3))):
+        weight = np.clip(1 - np.abs(2 * depth - i), 0, 1)
+        layer = convolve(linear, aperture(radius, blades, turn)) if radius > 0.5 else linear
+        if soft and radius > 0.5:  # lenses are not perfect, and pixels were interpolated
+            layer = cv2.GaussianBlur(layer, (0, 0), radius * float(rng.uniform(0.2, 0.6)))
+        total, weights = total + weight * layer, weights + weight
+    blurred = finish((total / weights).astype(np.float32), rng, encoding)
+    return jpeg(blurred, int(rng.integers(75, 99)), rng) if rng.random() < 0.4 else blurred
 
 
-def motion_kernel(rng: np.random.Generator) -> Plane:
-    """Where an image point was during the exposure: (31, 31) float32, sum 1."""
+def motion_kernel(
+    rng: np.random.Generator, longest_px: float = 26, reach_px: int = MARGIN_PX
+) -> Plane:
+    """Where an image point was during the exposure: (2r − 1, 2r − 1) float32, sum 1.
+
+    Its way is up to ``longest_px`` long, and leads nowhere ``reach_px`` or farther away.
+    """
     steps = 256
     straight = rng.random() < 0.35
     bend = 0.0 if straight else float(rng.uniform(0.002, 0.06))
@@ -115,17 +134,17 @@ def motion_kernel(rng: np.random.Generator) -> Plane:
     pace = np.ones(steps) if straight else np.exp(np.cumsum(rng.normal(0, 0.05, steps)))
     path = np.cumsum(pace[:, None] * np.stack([np.sin(heading), np.cos(heading)], axis=1), axis=0)
     path -= path.mean(axis=0)
-    length = math.exp(rng.uniform(math.log(1.5), math.log(26)))  # pixels
+    length = math.exp(rng.uniform(math.log(1.5), math.log(longest_px)))
     walked = float(np.hypot(*np.diff(path, axis=0).T).sum())
     path = path * (length / walked) + rng.uniform(-0.5, 0.5, 2)
-    return splat(np.clip(path, 1 - MARGIN_PX + 0.5, MARGIN_PX - 1.5))
+    return splat(np.clip(path, 1.5 - reach_px, reach_px - 1.5), reach_px)
 
 
-def splat(path: np.ndarray) -> Plane:
-    """Points (N, 2) around the centre, each shared by its four neighbours: (31, 31), sum 1."""
-    side = 2 * MARGIN_PX - 1
+def splat(path: np.ndarray, reach_px: int = MARGIN_PX) -> Plane:
+    """Points (N, 2) around the centre, each shared by its four neighbours: (2r − 1)², sum 1."""
+    side = 2 * reach_px - 1
     kernel = np.zeros((side, side), np.float32)
-    at = path + MARGIN_PX - 1
+    at = path + reach_px - 1
     low = np.floor(at).astype(int)
     part = at - low
     for down in (0, 1):
@@ -163,9 +182,9 @@ def blend(one: Image, other: Image, rng: np.random.Generator) -> Image:
     return weight * one + (1 - weight) * other
 
 
-def finish(linear: Image, rng: np.random.Generator) -> Image:
+def finish(linear: Image, rng: np.random.Generator, gamma: float = 2.2) -> Image:
     """Back to encoded values, with the little noise a camera leaves: (H, W, 3) in [0, 1]."""
-    encoded = from_linear(np.clip(linear, 0, 1))
+    encoded = from_linear(np.clip(linear, 0, 1), gamma)
     sigma = rng.uniform(0, 3) / 255 if rng.random() < 0.7 else 0
     noisy = encoded + sigma * rng.standard_normal(encoded.shape, np.float32)
     return np.clip(noisy, 0, 1).astype(np.float32)

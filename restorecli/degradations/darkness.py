@@ -10,7 +10,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from restorecli.degradations.common import Image, Pair, Plane, from_linear, smooth_field, to_linear
+from restorecli.degradations.common import Image, Pair, from_linear, smooth_field, to_linear
 from restorecli.degradations.noise import correlated as smoothed
 
 

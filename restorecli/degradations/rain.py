@@ -19,8 +19,8 @@ from restorecli.degradations.common import Half, Image, Plane, scattered
 
 MAPS, MAP_PX = 480, 400
 HEAVY_SHARE = 0.25  # of ordinary rain
-DOWNPOUR_SHARE = 0.45  # of all maps: rain that covers most of the picture
-SIDEWAYS_SHARE = 0.35  # of all samples: the map is turned by a multiple of 90°
+DOWNPOUR_SHARE = 0.4  # of all maps: rain that covers most of the picture
+SIDEWAYS_SHARE = 0.25  # of all samples: the map is turned by a multiple of 90°
 SCREEN_SHARE = 0.3  # the rest is added
 
 
@@ -94,27 +94,52 @@ def streak_map(shape: tuple[int, int], rng: np.random.Generator) -> Plane:
 def downpour_map(shape: tuple[int, int], rng: np.random.Generator) -> Plane:
     """Brightness that a downpour adds: (H, W) float32, not negative; half of it covered and more.
 
-    Layers of long, sharp streaks of nearly equal brightness, whose directions differ a little.
+    Layers of long, sharp streaks of nearly equal brightness whose directions differ a little, or
+    curtains: streaks so long that they cross the picture, and run into one another.
     """
     wind = float(rng.normal(0, 18)) if rng.random() < 0.7 else float(rng.uniform(-50, 50))
     spread = float(rng.choice([3, 9, 18]))
-    cover = float(rng.uniform(0.15, 0.9))  # the expected share of the plane under any streak
+    cover = float(rng.uniform(0.15, 1.3))  # mean number of streaks over a pixel
     number = int(rng.integers(2, 7))
-    gain = float(rng.uniform(0.3, 1))
+    gain = float(rng.uniform(0.3, 1.2))
+    curtains = rng.uniform(0, 1) if rng.random() < 0.6 else 0.0  # their share of the layers
     total = np.zeros(shape, np.float32)
     for _ in range(number):
+        angle = float(np.clip(wind + rng.normal(0, spread), -80, 80))
+        strength = gain * float(rng.uniform(0.2, 0.9))
+        if rng.random() < curtains:
+            total += strength * curtain(shape, angle, min(0.7, 2 * cover / number), rng)
+            continue
         width = float(rng.uniform(1, 4.5))
-        length = float(np.exp(rng.uniform(np.log(14), np.log(90))))
+        length = float(np.exp(rng.uniform(np.log(14), np.log(110))))
         layer = Streaks(
             width_px=width,
             length_px=length,
             blur_px=float(rng.uniform(0.6, 1.1) if rng.random() < 0.8 else rng.uniform(1, 2)),
-            angle_deg=float(np.clip(wind + rng.normal(0, spread), -80, 80)),
+            angle_deg=angle,
             per_pixel=cover / number * float(rng.uniform(0.5, 1.5)) / (width * length),
-            strength=gain * float(rng.uniform(0.3, 0.9)),
+            strength=strength,
         )
         total += render(layer, shape, rng)
     return total
+
+
+def curtain(
+    shape: tuple[int, int], angle_deg: float, cover: float, rng: np.random.Generator
+) -> Plane:
+    """Streaks without ends in sight: noise, blurred along the fall and cut off: (H, W) in [0, 1].
+
+    ``cover`` is the share of the plane that they cover.
+    """
+    side = int(math.hypot(*shape)) + 8
+    along, across = float(np.exp(rng.uniform(np.log(8), np.log(120)))), float(rng.uniform(0.4, 2.2))
+    noise = rng.standard_normal((side, side), np.float32)
+    field = cv2.GaussianBlur(noise, (0, 0), sigmaX=across, sigmaY=along)
+    turn = cv2.getRotationMatrix2D((side / 2, side / 2), angle_deg, 1)
+    turn[:, 2] -= (side - shape[1]) / 2, (side - shape[0]) / 2
+    field = cv2.warpAffine(field, turn, shape[::-1], borderMode=cv2.BORDER_REFLECT)
+    start, end = np.quantile(field, [1 - cover, 1 - cover * float(rng.uniform(0.1, 0.9))])
+    return np.clip((field - start) / max(float(end - start), 1e-6), 0, 1).astype(np.float32)
 
 
 def random_layers(rng: np.random.Generator, wind_deg: float, *, heavy: bool) -> list[Streaks]:
