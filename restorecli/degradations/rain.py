@@ -19,8 +19,8 @@ from restorecli.degradations.common import Half, Image, Plane, scattered
 
 MAPS, MAP_PX = 480, 400
 HEAVY_SHARE = 0.25  # of ordinary rain
-DOWNPOUR_SHARE = 0.4  # of all maps: rain that covers most of the picture
-SIDEWAYS_SHARE = 0.25  # of all samples: the map is turned by a multiple of 90°
+DOWNPOUR_SHARE = 0.3  # of all maps: rain that covers most of the picture
+SIDEWAYS_SHARE = 0.2  # of all samples: the map is turned by a multiple of 90°
 SCREEN_SHARE = 0.3  # the rest is added
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from restorecli.degradations.common import Half, Image, Plane, scattered, smooth_field
 
 MAPS, MAP_PX = 320, 400
-WIDE_SHARE = 0.4  # of the maps: flakes of any size and sharpness
+WIDE_SHARE = 0.25  # of the maps: flakes of any size and sharpness
 
 
 @dataclass(frozen=True, slots=True)
