@@ -30,14 +30,14 @@ def test_an_image_equals_what_the_command_writes(cli, photo_file, random_weights
 
 def test_gray_stays_gray_and_other_arrays_are_refused(picture):
     gray = picture(24, 32)[..., 0]
-    assert restorecli.restore_image(gray, "hint-derain-compact", device="cpu").shape == (24, 32)
+    assert restorecli.restore_image(gray, "hint-derain-packed", device="cpu").shape == (24, 32)
     for wrong in (gray / 255.0, picture(8, 8)[..., :2], gray[None, None]):
         with pytest.raises(ValueError, match="must be uint8 of shape"):
-            restorecli.restore_image(wrong, "hint-derain-compact")
+            restorecli.restore_image(wrong, "hint-derain-packed")
 
 
 def test_an_unknown_model_is_answered_with_the_nearest_one():
-    with pytest.raises(WeightsError, match="Did you mean 'hint-derain-compact'"):
+    with pytest.raises(WeightsError, match="Did you mean 'hint-derain-packed'"):
         restorecli.load("hint-derain-compacd")
 
 

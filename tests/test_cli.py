@@ -353,11 +353,11 @@ def test_memory_that_no_plan_can_keep_is_a_device_error(cli, photo_file, tile):
 
 
 def test_bench_measures_the_installed_networks(cli):
-    outcome = cli("bench", "--size", "40x24", "--model", "hint-derain-compact", "--json")
+    outcome = cli("bench", "--size", "40x24", "--model", "hint-derain-packed", "--json")
     assert outcome.exit_code == 0
     (measured,) = outcome.lines[0]["measured"]
     assert (measured["width_px"], measured["height_px"]) == (40, 24)
-    assert measured["model_id"] == "hint-derain-compact"
+    assert measured["model_id"] == "hint-derain-packed"
     assert measured["exact"] is True
     assert measured["s_per_megapixel"] == pytest.approx(measured["elapsed_s"] / (40 * 24 / 1e6))
     assert measured["peak_memory_bytes"] > 100_000_000  # PyTorch alone
@@ -369,12 +369,12 @@ def test_the_table_of_bench_fits_a_terminal_of_80_columns(cli, monkeypatch):
             model_id=trial.model_id, device="cpu", precision="fp32", height_px=4096,
             width_px=4096, elapsed_s=1234.5678, s_per_megapixel=73.58512,
             predicted_memory_bytes=12_345_678_900, peak_memory_bytes=9_876_543_210,
-            exact=trial.model_id != "hint-derain-compact", strip_rows=16, tile_px=1024,
+            exact=trial.model_id != "hint-derain-packed", strip_rows=16, tile_px=1024,
         )  # fmt: skip
 
     monkeypatch.setattr(bench, "measure", measured)
     longest = max(registry(), key=len)
-    models = ("--model", longest, "--model", "hint-derain-compact")
+    models = ("--model", longest, "--model", "hint-derain-packed")
     outcome = cli("bench", *models, "--size", "4096x4096")
     lines = outcome.stdout.splitlines()
     assert "4096×4096 pixels, cpu, fp32" in lines[0]
@@ -480,7 +480,7 @@ def test_a_missing_reference_is_found_before_any_work(cli, photo_file, random_we
 def test_version_and_doctor_answer(cli):
     assert cli("--version").stdout == f"restore {__version__}\n"
     found = cli("doctor", "--json", "--offline").lines[0]
-    assert "hint-derain-compact" in found["installed networks"]
+    assert "hint-derain-packed" in found["installed networks"]
     assert found["hub"] == "not asked"
 
 

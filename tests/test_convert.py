@@ -187,7 +187,7 @@ def test_a_folder_calibrates_and_a_bad_one_is_refused(
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
-        (["hint-derain-compact"], WeightsError.exit_code, "cannot be converted"),
+        (["hint-derain-packed"], WeightsError.exit_code, "cannot be converted"),
         (["restormer-derain"], WeightsError.exit_code, "`restore models download"),
         (["restormer-defocus-dual-pixel"], WeightsError.exit_code, "cannot be converted"),
         (["restormer-own", "--ratio", "1"], UsageError.exit_code, "--ratio"),

@@ -309,7 +309,7 @@ def test_a_published_hint_file_completes_its_entry(tmp_path):
 def test_a_name_that_is_taken_is_refused(tmp_path):
     path = tmp_path / "own.pth"
     torch.save(tiny_state(), path)
-    for taken in ("restormer-derain", "hint-derain-compact"):
+    for taken in ("restormer-derain", "hint-derain-packed"):
         with pytest.raises(WeightsError, match="is the name of another file"):
             import_file(path, task="derain", entry_id=taken)
     with pytest.raises(UsageError, match="may have letters"):

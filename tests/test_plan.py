@@ -217,7 +217,7 @@ def test_what_counts_as_close(loss_db, largest, close):
 def test_automatic_precision_is_that_of_the_network_and_not_of_a_file_of_ones_own(monkeypatch):
     monkeypatch.setattr(devices, "multiplies_bfloat16", lambda device: True)
     close = HalfPrecision(loss_db=0, largest_difference=1, pictures=1, command="a command")
-    entry = registry()["hint-derain-compact"].model_copy(update={"bfloat16": close})
+    entry = registry()["hint-derain-packed"].model_copy(update={"bfloat16": close})
 
     def precision(**chosen):
         return prepare(EngineSettings(model=ChosenModel(**chosen), device="cpu")).precision_name

@@ -160,7 +160,7 @@ def test_python_may_bound_the_memory(random_weights):
 
 def test_a_network_of_another_task_is_refused_before_anything_is_read():
     with pytest.raises(WeightsError, match="is for dehaze, not for derain"):
-        choose_model("derain", "hint-dehaze-compact")
+        choose_model("derain", "hint-dehaze-packed")
 
 
 def test_an_item_has_one_fate(tmp_path):
@@ -183,4 +183,4 @@ def test_a_model_of_the_registry_or_a_file_is_told_by_name(random_weights):
     of_file = ChosenModel(file=CheckpointFile(random_weights))
     assert (of_file.id, of_file.stem) == (random_weights.name, random_weights.stem)
     chosen = choose_model("derain")
-    assert chosen.id == chosen.stem == "hint-derain-compact"
+    assert chosen.id == chosen.stem == "hint-derain-packed"

@@ -208,7 +208,7 @@ def test_bad_input_is_one_sentence_with_its_code_and_writes_nothing(
         ((tmp_path / "words.mat", *of_cassi), InputError, "has no measurement"),
         ((photo, "--weights", weights), UsageError, "is for measurements, with --mask"),
         ((photo, "--model", "mst-plus-plus"), WeightsError, "not installed"),
-        ((photo, "--model", "hint-derain-compact"), UsageError, "is for derain"),
+        ((photo, "--model", "hint-derain-packed"), UsageError, "is for derain"),
         ((photo, "--max-memory", "1MB", "--weights", weights), UsageError, "with --mask"),
         ((photo, "--protocol", "cav"), UsageError, "Did you mean 'cave'"),
         ((photo, "--report", tmp_path / "r.html"), UsageError, "its ending"),

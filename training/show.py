@@ -31,8 +31,10 @@ def main() -> None:
         cells = []
         for column in range(args.columns):
             rng = np.random.default_rng((args.seed, row, column))
-            clean = random_crop(photographs[int(rng.integers(len(photographs)))], args.patch, rng)
-            cells.append(degrade(clean, rng))
+            chosen = photographs[int(rng.integers(len(photographs)))]
+            clean = random_crop(chosen, args.patch, rng, scene=task.scene)
+            made = degrade(clean, rng)
+            cells.append(made[0] if isinstance(made, tuple) else made)
         rows.append(np.hstack(cells))
     sheet = np.round(np.vstack(rows) * 255).astype(np.uint8)
     args.output.write_bytes(cv2.imencode(".png", sheet[..., ::-1])[1].tobytes())

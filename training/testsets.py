@@ -96,7 +96,7 @@ SETS = (
             protocol="denoise",
             degrade=white_noise(s),
             sigma=s,
-            model="hint-denoise-compact",
+            model="",
         )
         for s in (15, 25, 50)
     ),

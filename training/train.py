@@ -410,7 +410,8 @@ def main() -> None:
     training = train(recipe, run)
     if args.export:
         half = {k: v.half().contiguous() for k, v in training.average.module.state_dict().items()}
-        safetensors.torch.save_file(half, args.export, {"recipe": json.dumps(asdict(recipe))})
+        metadata = {"recipe": json.dumps(asdict(recipe)), "steps_done": str(training.step)}
+        safetensors.torch.save_file(half, args.export, metadata)
 
 
 if __name__ == "__main__":

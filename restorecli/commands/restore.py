@@ -79,6 +79,7 @@ def restore(task: str, asked: Asked) -> None:
         check_destination(path, overwrite=asked.overwrite)
     job = job_of(task, asked)
     model = models.fetch(job.engine.model, offline=asked.offline, dry_run=asked.dry_run)
+    tell_of(job.engine.model, asked)
     items = job.selection.items
     if asked.dry_run:
         console.show_plan([planned(item) for item in items], as_json=asked.as_json)
@@ -89,6 +90,20 @@ def restore(task: str, asked: Asked) -> None:
     for path in reports:
         write(report, path, read=read_pixels)
     raise typer.Exit(report.exit_code)
+
+
+def tell_of(model: ChosenModel, asked: Asked) -> None:
+    """What a person ought to know of the network before it runs, unless they want quiet."""
+    from restorecli import console
+
+    if asked.quiet or model.entry is None:
+        return
+    if model.former_id:
+        console.show_note(
+            f"{model.former_id} was replaced by {model.entry.id}, which is used instead."
+        )
+    if model.entry.experimental and model.file is None:
+        console.show_note(f"{model.entry.id} is experimental: {model.entry.experimental}.")
 
 
 def job_of(task: str, asked: Asked) -> Job:

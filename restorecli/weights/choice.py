@@ -49,6 +49,7 @@ class ChosenModel:
 
     entry: WeightEntry | None = None
     file: CheckpointFile | None = None  # of which ``entry``, if given, says the architecture
+    former_id: str = ""  # by which it was asked for, of a network that it replaced
 
     @property
     def id(self) -> str:
@@ -87,7 +88,9 @@ def choose_model(
             f"{model_id} is for {', '.join(entry.tasks)}, not for {task}.",
             hint="`restore models list` shows which model does what.",
         )
-    return ChosenModel(file=file, entry=entry)
+    return ChosenModel(
+        file=file, entry=entry, former_id="" if model_id == entry.id else model_id
+    )
 
 
 def read_bytes(path: Path) -> bytes:

@@ -153,6 +153,7 @@ class WeightEntry(Strict):
     camera: str = ""  # whose pictures it was trained on
     note: str = ""
     experimental: str = ""  # why it is not good enough yet; empty: it is
+    former_ids: tuple[Text, ...] = ()  # of networks that it replaced; each still finds it
 
     @check(mode="after")
     def _is_possible(self) -> WeightEntry:
@@ -244,10 +245,11 @@ class Registry(Mapping[str, WeightEntry]):
 
     def __init__(self, entries: Mapping[str, WeightEntry]) -> None:
         self._entries = dict(entries)
+        self._renamed = {old: e.id for e in self._entries.values() for old in e.former_ids}
 
     def __getitem__(self, entry_id: str) -> WeightEntry:
         try:
-            return self._entries[entry_id]
+            return self._entries[self._renamed.get(entry_id, entry_id)]
         except KeyError:
             near = difflib.get_close_matches(entry_id, self._entries, n=1, cutoff=0.5)
             hint = f"Did you mean {near[0]!r}? " if near else ""
@@ -257,7 +259,7 @@ class Registry(Mapping[str, WeightEntry]):
             ) from None
 
     def __contains__(self, entry_id: object) -> bool:
-        return entry_id in self._entries
+        return entry_id in self._entries or entry_id in self._renamed
 
     def __iter__(self) -> Any:
         return iter(self._entries)
