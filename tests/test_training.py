@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import csv
+import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,14 +17,12 @@ from restorecli.degradations.rain import MAP_PX, Rain, streak_map
 from restorecli.degradations.snow import Snow
 from restorecli.networks.loss import loss_of
 from tests.conftest import TINY
-from training import ablation, export, tasks
+from training import ablation, export, pack, tasks
 from training import train as trainer
 from training.data import Batches, load_pairs, load_photographs, random_crop
 
 CPU = torch.device("cpu")
-RECIPE = trainer.Recipe(
-    task="derain", steps=8, seed=4, phases=((0.5, 16, 2), (1.0, 24, 2)), warmup_steps=2
-)
+RECIPE = trainer.Recipe(task="derain", steps=8, seed=4, patch_px=16, batch=2, warmup_steps=2)
 
 
 @pytest.fixture(scope="module")
@@ -50,18 +50,23 @@ def losses_of(out):
         return [(row["step"], row["loss"]) for row in csv.DictReader(file)]
 
 
+def batches_of(photographs, task=None, pairs=None, *, seed=4, patch_px=16, size=2):
+    task = task or tasks.TASKS["derain"]
+    found = load_photographs(photographs)
+    return Batches(found, task, seed, pairs, patch_px=patch_px, size=size)
+
+
 def run(out, photographs, *, steps, resume=False, stop_at=None):
     recipe = replace(RECIPE, steps=steps)
-    batches = Batches(load_photographs(photographs), tasks.TASKS["derain"], 4)
+    batches = batches_of(photographs)
     training = trainer.Training(recipe, CPU)
     if resume:
         training.load(out)
     losses = []
     while training.step < (stop_at or steps):
-        patch_px, size = trainer.phase_at(training.step, recipe)
-        losses.append(training.advance(*batches.batch(training.step, size, patch_px)))
+        losses.append(training.advance(*batches[training.step]).item())
     training.save(out)
-    return losses, training.average.state_dict()
+    return losses, training.average.module.state_dict()
 
 
 def test_the_same_seed_gives_the_same_losses_and_an_interruption_changes_nothing(
@@ -77,8 +82,8 @@ def test_the_same_seed_gives_the_same_losses_and_an_interruption_changes_nothing
 
 def test_the_loop_writes_checkpoint_log_and_curve(tmp_path, photographs, tiny_task):
     out = tmp_path / "run"
-    recipe = replace(RECIPE, steps=50, phases=((1.0, 16, 1),))
-    training = trainer.train(recipe, photographs, out, CPU, 5, resume=False)
+    recipe = replace(RECIPE, steps=50, batch=1)
+    training = trainer.train(recipe, trainer.Run(out=out, photos=(photographs,), device=CPU))
     assert training.step == 50
     assert [step for step, _ in losses_of(out)] == ["50"]
     assert {p.name for p in out.iterdir()} == {
@@ -89,9 +94,8 @@ def test_the_loop_writes_checkpoint_log_and_curve(tmp_path, photographs, tiny_ta
 def test_training_learns_on_a_single_batch(photographs, tiny_task):
     recipe = replace(RECIPE, steps=60, learning_rate=3e-3)
     training = trainer.Training(recipe, CPU)
-    batches = Batches(load_photographs(photographs), tasks.TASKS["derain"], 4)
-    degraded, clean = batches.batch(1, 4, 24)
-    losses = [training.advance(degraded, clean) for _ in range(60)]
+    degraded, clean = batches_of(photographs, patch_px=24, size=4)[1]
+    losses = [training.advance(degraded, clean).item() for _ in range(60)]
     assert losses[-1] < 0.8 * losses[0]
 
 
@@ -147,22 +151,21 @@ def test_crops_have_the_size_asked_for_whatever_the_photograph(picture):
 def test_samples_of_every_task_repeat_by_step_and_stay_in_range(photographs, picture):
     for name, task in tasks.TASKS.items():
         made = replace(task, degradation=small_maps(name, task))
-        batches = Batches(load_photographs(photographs), made, seed=5)
-        degraded, clean = batches.batch(3, 2, 32)
-        again = batches.batch(3, 2, 32)
+        batches = batches_of(photographs, made, seed=5, patch_px=32)
+        degraded, clean = batches[3]
+        again = batches[3]
         assert degraded.shape == clean.shape == (2, 3, 32, 32), name
-        assert degraded.dtype == clean.dtype == torch.float32, name
+        assert degraded.dtype == clean.dtype == torch.uint8, name
         assert torch.equal(degraded, again[0]), name
         assert torch.equal(clean, again[1]), name
-        assert 0 <= clean.min() <= clean.max() <= 1, name
-        assert not torch.equal(degraded, batches.batch(4, 2, 32)[0]), name
+        assert not torch.equal(degraded, batches[4][0]), name
 
 
 def test_some_samples_are_left_as_they_are(photographs):
     task = tasks.Task(degradation=lambda: lambda clean, rng: clean * 0, clean_share=0.3)
-    batches = Batches(load_photographs(photographs), task, seed=1)
-    pairs = [batches.pair(step, 0, 16) for step in range(300)]
-    untouched = np.mean([torch.equal(degraded, clean) for degraded, clean in pairs])
+    batches = batches_of(photographs, task, seed=1)
+    pairs = [batches.pair(step, 0) for step in range(300)]
+    untouched = np.mean([np.array_equal(degraded, clean) for degraded, clean in pairs])
     assert untouched == pytest.approx(0.3, abs=0.07)
 
 
@@ -175,7 +178,7 @@ def test_the_start_is_what_training_goes_on_from(photographs, tiny_task):
     first = trainer.Training(RECIPE, CPU)
     start = {key: value.half() for key, value in first.network.state_dict().items()}
     second = trainer.Training(replace(RECIPE, seed=9), CPU, start)
-    for key, value in second.average.state_dict().items():
+    for key, value in second.average.module.state_dict().items():
         assert torch.equal(value, start[key].float()), key
 
 
@@ -186,9 +189,9 @@ def test_real_pairs_are_cropped_alike(tmp_path, photographs, picture):
             levels = picture(48, 64, seed=i) // 2 + np.uint8(offset)
             Image.fromarray(levels).save(tmp_path / folder / f"{i}.png")
     task = replace(tasks.TASKS["lowlight"], pair_share=1.0)
-    batches = Batches(load_photographs(photographs), task, 1, load_pairs(tmp_path))
-    degraded, clean = batches.batch(0, 4, 32)
-    np.testing.assert_allclose((clean - degraded).numpy(), 40 / 255, atol=1.1 / 255)
+    batches = batches_of(photographs, task, load_pairs(tmp_path), patch_px=32, size=4)
+    degraded, clean = (part.float() for part in batches[0])
+    np.testing.assert_allclose((clean - degraded).numpy(), 40, atol=2)
 
 
 def test_pairs_that_do_not_correspond_are_refused(tmp_path, picture):
@@ -214,18 +217,18 @@ def test_export_refuses_weights_that_float16_spoils(tmp_path, photographs, tiny_
         key = "output.weight"
         stored = opened.get_tensor(key)
     assert stored.dtype == torch.float16
-    assert torch.equal(stored, training.average.state_dict()[key].half())
+    assert torch.equal(stored, training.average.module.state_dict()[key].half())
 
     file.unlink()
     with torch.no_grad():
-        training.average.output.weight.mul_(1e6)  # beyond float16
+        training.average.module.output.weight.mul_(1e6)  # beyond float16
     training.save(checkpoint)
     with pytest.raises(SystemExit, match="float16"):
         export.main()
     assert not file.exists()
     monkeypatch.setattr(sys, "argv", [*arguments, "--float32"])
     export.main()
-    assert torch.equal(load_file(file)[key], training.average.state_dict()[key])
+    assert torch.equal(load_file(file)[key], training.average.module.state_dict()[key])
 
 
 @pytest.mark.parametrize("name", tasks.NETWORKS)
@@ -239,3 +242,62 @@ def test_a_recipe_can_be_tried_with_another_network(name):
 def test_multiply_adds_are_those_of_the_convolutions():
     network = torch.nn.Conv2d(3, 7, 3, padding=1, bias=False)
     assert ablation.multiply_adds(network) == pytest.approx(256**2 * 3 * 7 * 9 / 1e9)
+
+
+def test_workers_make_the_same_batches_in_order(photographs, tiny_task):
+    batches = batches_of(photographs)
+    ahead = list(batches.ahead(range(3, 6), 1, pin=False))
+    for step, (degraded, clean) in zip(range(3, 6), ahead, strict=True):
+        assert torch.equal(degraded, batches[step][0])
+        assert torch.equal(clean, batches[step][1])
+
+
+def test_a_pack_holds_pictures_but_those_left_out(tmp_path, photographs):
+    file = tmp_path / "pack.safetensors"
+    folders = [("clean", photographs), ("rain/input", photographs)]
+    number = pack.write(folders, file, quality=90, long_side_px=0, left_out=frozenset({"1.png"}))
+    assert number == 4
+    assert [p.shape for p in load_photographs(Path(f"{file}:clean"))] == [(64, 80, 3), (66, 80, 3)]
+    kept = load_photographs(Path(f"{file}:rain/input"))
+    np.testing.assert_array_equal(kept[1], load_photographs(photographs)[2])  # bytes as they were
+
+
+def test_the_time_bound_lowers_the_rate_and_ends_the_run(tmp_path, photographs, tiny_task):
+    recipe = replace(RECIPE, steps=10**6)
+    run = trainer.Run(out=tmp_path / "run", photos=(photographs,), device=CPU, minutes=0.05)
+    training = trainer.train(recipe, run)
+    assert 0 < training.step < 10**6
+    assert trainer.learning_rate_at(10, recipe, 0.65) == pytest.approx(5e-4, rel=0.01)
+
+
+BARE = """
+import sys
+from importlib.metadata import packages_distributions
+kept = {
+    "torch", "torchgen", "functorch", "numpy", "cv2", "safetensors", "restorecli",
+    "typing_extensions", "sympy", "mpmath", "packaging", "filelock", "fsspec", "jinja2",
+    "markupsafe", "networkx", "setuptools", "pkg_resources",  # which torch brings with it
+}
+for name in set(packages_distributions()) - kept:
+    sys.modules[name] = None  # cannot be imported
+import torch
+from training import train
+from training.tasks import TASKS
+from pathlib import Path
+sys.modules.pop("matplotlib", None)
+for task in TASKS:
+    recipe = train.Recipe(task=task, steps=3, patch_px=32, batch=1, warmup_steps=1)
+    out = Path(sys.argv[2]) / task
+    run = train.Run(out=out, photos=(Path(sys.argv[1]),), device=torch.device("cpu"))
+    print(task, train.train(recipe, run).step)
+"""
+
+
+def test_every_task_trains_where_nothing_but_torch_numpy_opencv_and_safetensors_is(
+    tmp_path, photographs
+):
+    command = [sys.executable, "-c", BARE, str(photographs), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for task in tasks.TASKS:
+        assert f"{task} 3" in done.stdout

@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import time
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import safetensors.torch
@@ -29,26 +27,20 @@ from training.judging import Figures, judge
 from training.runner import Network, restored
 from training.tasks import NETWORKS, TASKS
 from training.testsets import SETS, TestSet, pairs_of
-from training.train import Recipe, Training, phase_at, train
+from training.train import Recipe, Run, Training, train
 
 TIMED_STEPS = 12  # the first two of which do not count
 SIDE_PX = 256  # for multiply-adds
 
 
 def steps_for(minutes: float, recipe: Recipe, batches: Batches) -> int:
-    """How many steps fit, from the time that some steps of the first phase take on this machine."""
+    """How many steps fit, from the time that some of them take on this machine."""
     training = Training(recipe, torch.device("cpu"))
-    patch_px, size = phase_at(0, recipe)
     for step in range(TIMED_STEPS):
         if step == 2:
             started = time.perf_counter()
-        training.advance(*batches.batch(step, size, patch_px))
-    first_s = (time.perf_counter() - started) / (TIMED_STEPS - 2)
-    ends = [0.0, *(share for share, _, _ in recipe.phases)]
-    pixels = [px * px * batch for _, px, batch in recipe.phases]
-    shares = [end - start for start, end in pairwise(ends)]
-    mean_s = first_s * sum(s * p for s, p in zip(shares, pixels, strict=True)) / pixels[0]
-    return int(minutes * 60 / mean_s)
+        training.advance(*batches[step])
+    return int(minutes * 60 * (TIMED_STEPS - 2) / (time.perf_counter() - started))
 
 
 def multiply_adds(network: nn.Module) -> float:
@@ -81,22 +73,29 @@ def main() -> None:
     args = parser.parse_args()
     sets = [s for s in SETS if s.task == args.task]
     sets = [s for s in sets if not args.sets or s.name in args.sets]
-    batches = Batches(load_photographs(args.photos), TASKS[args.task], seed=0)
+    plain = Recipe(task=args.task, steps=10**6)
+    batches = Batches(
+        load_photographs(args.photos),
+        TASKS[args.task],
+        plain.seed,
+        patch_px=plain.patch_px,
+        size=plain.batch,
+    )
     print(f"torch {torch.__version__}, {torch.get_num_threads()} thread(s), {args.minutes:g} min")
     print("| network | parameters | GMAC | steps |", *(f"{s.name} |" for s in sets))
     print("|---|---|---|---|" + "---|" * len(sets))
     for name in args.networks:
-        phases = TASKS[args.task].phases
         folder = args.out / name
-        recipe = Recipe(task=args.task, steps=10**6, network=name, phases=phases)
+        recipe = replace(plain, network=name)
         if (folder / "recipe.json").exists():
             steps = json.loads((folder / "recipe.json").read_text())["steps"]
         else:
             steps = steps_for(args.minutes, recipe, batches)
         recipe = replace(recipe, steps=steps, warmup_steps=steps // 10)
-        training = train(recipe, args.photos, folder, torch.device("cpu"), math.inf, resume=True)
+        run = Run(out=folder, photos=(args.photos,), device=torch.device("cpu"), resume=True)
+        training = train(recipe, run)
         weights = folder / f"{name}.safetensors"
-        state = {k: v.contiguous() for k, v in training.average.state_dict().items()}
+        state = {k: v.contiguous() for k, v in training.average.module.state_dict().items()}
         weights.write_bytes(safetensors.torch.save(state))
         count = sum(p.numel() for p in training.average.parameters())
         cost = multiply_adds(training.average.eval())

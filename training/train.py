@@ -190,7 +190,8 @@ class Training:
 
     def psnr(self, batches: Batches) -> tuple[float, float]:
         """PSNR in dB of unseen samples, before and after the averaged network."""
-        before, after = [], []
+        before: list[Tensor] = []
+        after: list[Tensor] = []
         network = self.average.module
         with torch.no_grad():
             for step in range(UNSEEN_STEP, UNSEEN_STEP + UNSEEN_BATCHES):

@@ -106,7 +106,7 @@ def any_defocus(clean: Image, rng: np.random.Generator) -> Image:
     depth = follow_edges(smooth_field(clean.shape[:2], 0, 1, rng), clean, 8, 3e-3)
     for _ in range(int(rng.integers(0, 3))):
         depth = np.where(segment(clean, rng), np.float32(rng.uniform(0, 1)), depth)
-    depth = cv2.GaussianBlur(depth, (0, 0), 1.0)[..., None]
+    depth = cv2.GaussianBlur(depth, (0, 0), 1.0).astype(np.float32)[..., None]
     blades = int(rng.integers(5, 10)) if rng.random() < 0.5 else 0
     turn, soft = float(rng.uniform(0, math.pi)), rng.random() < 0.5
     total, weights = np.zeros_like(clean), np.float32(1e-3)
@@ -114,7 +114,8 @@ def any_defocus(clean: Image, rng: np.random.Generator) -> Image:
         weight = np.clip(1 - np.abs(2 * depth - i), 0, 1)
         layer = convolve(linear, aperture(radius, blades, turn)) if radius > 0.5 else linear
         if soft and radius > 0.5:  # lenses are not perfect, and pixels were interpolated
-            layer = cv2.GaussianBlur(layer, (0, 0), radius * float(rng.uniform(0.2, 0.6)))
+            blur_px = radius * float(rng.uniform(0.2, 0.6))
+            layer = cv2.GaussianBlur(layer, (0, 0), blur_px).astype(np.float32)
         total, weights = total + weight * layer, weights + weight
     blurred = finish((total / weights).astype(np.float32), rng, encoding)
     return jpeg(blurred, int(rng.integers(75, 99)), rng) if rng.random() < 0.4 else blurred

@@ -78,7 +78,7 @@ def smooth_sky(clean: Image) -> Plane:
     inside = np.isin(labels, reaching[reaching > 0]).astype(np.float32)
     if inside.mean() < 0.03:
         return np.zeros((height, width), np.float32)
-    soft = cv2.resize(inside, (width, height), interpolation=cv2.INTER_LINEAR)
+    soft = cv2.resize(inside, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.float32)
     return np.clip(follow_edges(soft, clean, 6, 1e-4), 0, 1)
 
 

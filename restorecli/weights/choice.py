@@ -88,9 +88,7 @@ def choose_model(
             f"{model_id} is for {', '.join(entry.tasks)}, not for {task}.",
             hint="`restore models list` shows which model does what.",
         )
-    return ChosenModel(
-        file=file, entry=entry, former_id="" if model_id == entry.id else model_id
-    )
+    return ChosenModel(file=file, entry=entry, former_id="" if model_id == entry.id else model_id)
 
 
 def read_bytes(path: Path) -> bytes:
