@@ -136,7 +136,8 @@ def curtain(
     noise = rng.standard_normal((side, side), np.float32)
     field = cv2.GaussianBlur(noise, (0, 0), sigmaX=across, sigmaY=along)
     turn = cv2.getRotationMatrix2D((side / 2, side / 2), angle_deg, 1)
-    turn[:, 2] -= np.array([side - shape[1], side - shape[0]]) / 2
+    turn[0, 2] -= (side - shape[1]) / 2
+    turn[1, 2] -= (side - shape[0]) / 2
     field = cv2.warpAffine(field, turn, shape[::-1], borderMode=cv2.BORDER_REFLECT)
     start, end = np.quantile(field, [1 - cover, 1 - cover * float(rng.uniform(0.1, 0.9))])
     return np.clip((field - start) / max(float(end - start), 1e-6), 0, 1).astype(np.float32)
