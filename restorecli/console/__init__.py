@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -50,7 +49,7 @@ def show_line(line: str) -> None:
     sys.stdout.flush()
 
 
-def show_json(data: Mapping[str, Any]) -> None:
+def show_json(data: Mapping[str, object]) -> None:
     """Data as one line of JSON on stdout."""
     show_line(json.dumps(data))
 

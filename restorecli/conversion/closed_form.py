@@ -34,7 +34,7 @@ Parts = tuple[Tensor, Tensor, Tensor]  # q, k, v of one picture, each (heads, c,
 
 def reduced(
     teacher: Restormer,
-    options: Mapping[str, Any],
+    options: Mapping[str, object],
     pictures: Iterable[Tensor],
     *,
     preset: str = "text",
@@ -55,7 +55,8 @@ def reduced(
         choice: Rows by ``energy``, or by chance (for comparison).
         seed: Of the random choice.
     """
-    student = GLMHARestormer(**options, preset=preset, ratio=ratio)
+    build: Callable[..., GLMHARestormer] = GLMHARestormer
+    student = build(**options, preset=preset, ratio=ratio)
     shared = student.state_dict().keys() & teacher.state_dict().keys()
     state = teacher.state_dict()
     student.load_state_dict({key: state[key] for key in shared}, strict=False)

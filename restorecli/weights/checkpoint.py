@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from restorecli.errors import WeightsError
 from restorecli.networks import Network, SpectralNetwork
 from restorecli.weights.choice import CheckpointFile
 from restorecli.weights.fitting import architecture_of, as_published, build, fill
 from restorecli.weights.reading import Checkpoint, read_checkpoint
-from restorecli.weights.registry import WeightEntry
+from restorecli.weights.registry import Options, WeightEntry
 
 Place = Path | CheckpointFile  # of a file of the user's own
 
@@ -97,7 +96,7 @@ def _filled(checkpoint: Checkpoint, entry: WeightEntry | None) -> Network | Spec
     """The network of the file's own word, else of ``entry``, else by its keys and shapes."""
     state = as_published(checkpoint.state)
     if entry is not None and "network" not in checkpoint.described:
-        architecture: tuple[str, dict[str, Any]] = entry.network, dict(entry.options)
+        architecture: tuple[str, Options] = entry.network, dict(entry.options)
     else:
         architecture = architecture_of(checkpoint.path, checkpoint.described, state)
     network = build(checkpoint.path, *architecture)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +14,7 @@ from restorecli.errors import WeightsError
 from restorecli.networks import NETWORKS, SPECTRAL_NETWORKS, Network, SpectralNetwork
 from restorecli.networks.ends import CHANNELS_WITH_LUMA, PACKINGS, Ends
 from restorecli.networks.glmha_restormer import PRESETS
+from restorecli.weights.registry import Options, OptionValue
 from restorecli.weights.spectral import simplest, spectral_network_of, spectral_options_of
 
 State = Mapping[str, Tensor]
@@ -24,7 +24,7 @@ CALIBRATION = "attn.calibration.dwconv.weight"
 
 def architecture_of(
     path: Path, described: Mapping[str, str], state: State, name: str | None = None
-) -> tuple[str, dict[str, Any]]:
+) -> tuple[str, Options]:
     """Network and constructor options: as the file says of itself, else by keys and shapes.
 
     ``name`` is the user's word for the network; a file that says otherwise is refused.
@@ -63,13 +63,14 @@ def as_published(state: State) -> State:
     }
 
 
-def build(path: Path, name: str, options: Mapping[str, Any]) -> Network | SpectralNetwork:
+def build(path: Path, name: str, options: Options) -> Network | SpectralNetwork:
     """An empty network of that name and options; ``WeightsError`` when they are impossible."""
     if name not in NETWORKS:
         raise WeightsError(f"{path} is for an unknown network {name!r}.")
     try:
         with torch.device("meta"):  # no time for random numbers that are overwritten at once
-            return NETWORKS[name](**options)
+            constructor: Callable[..., Network | SpectralNetwork] = NETWORKS[name]
+            return constructor(**options)
     except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         first = (str(error).splitlines() or [""])[0]
         raise WeightsError(f"{path}: its options do not fit {name}: {first}.") from error
@@ -102,7 +103,7 @@ def _network_of(state: State) -> str:
     return "glmha_restormer" if any(key.endswith(CALIBRATION) for key in state) else "restormer"
 
 
-def _options_of(name: str, state: State) -> dict[str, Any]:
+def _options_of(name: str, state: State) -> dict[str, OptionValue]:
     """Constructor options that would give these keys and shapes, as far as one can tell.
 
     What a file lacks is left at its default: comparing it with the built network names it.
@@ -116,13 +117,17 @@ def _options_of(name: str, state: State) -> dict[str, Any]:
         return len({key.split(".")[1] for key in state if key.startswith(f"{stage}.")})
 
     dim = size("patch_embed.proj.weight", 0, 48)
-    options: dict[str, Any] = {
+    heads = [size(f"{stage}.0.attn.temperature", 0, 1) for stage in LEVELS]
+    num_blocks = [blocks(stage) for stage in LEVELS]
+    if name == "hint":
+        num_blocks[3] = 8  # sets nothing in HINT; the published value
+    options: dict[str, OptionValue] = {
         **_ends_options(
             size("patch_embed.proj.weight", 1, 3),
             size("output.weight", 0, 3),
         ),
         "dim": dim,
-        "num_blocks": [blocks(stage) for stage in LEVELS],
+        "num_blocks": num_blocks,
         "num_refinement_blocks": blocks("refinement"),
         "ffn_expansion_factor": _expansion(state, dim),
         "bias": any(key.endswith("ffn.project_in.bias") for key in state),
@@ -131,16 +136,13 @@ def _options_of(name: str, state: State) -> dict[str, Any]:
         else "BiasFree",
     }
     if name != "hint":
-        options["heads"] = [size(f"{s}.0.attn.temperature", 0, 1) for s in LEVELS]
-        options["dual_pixel_task"] = "skip_conv.weight" in state
-    else:
-        options["num_blocks"][3] = 8  # sets nothing in HINT; the published value
+        options |= {"heads": heads, "dual_pixel_task": "skip_conv.weight" in state}
     if name == "glmha_restormer":
-        options |= _low_rank_options(state, options["heads"])
+        options |= _low_rank_options(state, heads)
     return options
 
 
-def _ends_options(first: int, last: int) -> dict[str, Any]:
+def _ends_options(first: int, last: int) -> dict[str, OptionValue]:
     """How a picture enters and leaves, from the channels of the first and the last convolution.
 
     Gray and colour pictures are packed where the numbers say so; a tone curve leaves no trace.
@@ -151,13 +153,12 @@ def _ends_options(first: int, last: int) -> dict[str, Any]:
             affine = replace(ends, head="affine")
             for found in (ends, affine):
                 if (found.first_channels, found.last_channels) == (first, last):
-                    told = {"packing": packing, "head": found.head}
-                    usual = {"packing": 1, "head": "residual"}
-                    return {
+                    told: dict[str, OptionValue] = {
                         "inp_channels": channels,
                         "out_channels": channels,
-                        **{key: value for key, value in told.items() if value != usual[key]},
                     }
+                    told |= {"packing": packing} if packing != 1 else {}
+                    return told | ({"head": found.head} if found.head != "residual" else {})
     return {"inp_channels": first, "out_channels": last}
 
 
@@ -173,7 +174,7 @@ def _expansion(state: State, dim: int) -> float:
     )
 
 
-def _low_rank_options(state: State, heads: list[int]) -> dict[str, Any]:
+def _low_rank_options(state: State, heads: list[int]) -> dict[str, OptionValue]:
     """Preset, ratio and kernel of a GLMHA-Restormer."""
     stages = frozenset(key.split(".")[0] for key in state if key.endswith(CALIBRATION))
     presets = [name for name, (known, _) in PRESETS.items() if known == stages]

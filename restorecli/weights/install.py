@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import safetensors.torch
 import tomlkit
@@ -17,7 +15,7 @@ from restorecli.files.atomic import write_atomically
 from restorecli.weights.fitting import State, architecture_of, as_published, build, fill
 from restorecli.weights.places import HOME_VARIABLE, lock, registry_path
 from restorecli.weights.reading import Checkpoint, read_checkpoint
-from restorecli.weights.registry import Registry, WeightEntry, own_registry, registry
+from restorecli.weights.registry import Options, Registry, WeightEntry, own_registry, registry
 from restorecli.weights.store import discard, keep
 
 NOT_RECORDED = "not recorded"
@@ -98,7 +96,7 @@ def install(entry: WeightEntry, checkpoint: Checkpoint) -> WeightEntry:
 def add_network(
     entry_id: str,
     network: str,
-    options: Mapping[str, Any],
+    options: Options,
     state: State,
     *,
     made_from: WeightEntry,

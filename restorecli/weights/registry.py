@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -33,6 +33,9 @@ SPECTRAL_TASKS = ("spectral", "cassi")  # not picture to picture: `restore spect
 Task = Literal[
     "derain", "desnow", "dehaze", "denoise", "lowlight", "deblur", "defocus", "spectral", "cassi"
 ]
+# What a constructor of a network takes, by its published name.
+OptionValue = bool | int | float | str | Sequence[int] | None
+Options = Mapping[str, OptionValue]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Text = Annotated[str, StringConstraints(min_length=1)]
 SOURCE = re.compile(
@@ -134,7 +137,7 @@ class WeightEntry(Strict):
         "mst_cassi",
         "root_polynomial",
     ]
-    options: Mapping[str, Any] = Field(default_factory=dict)  # network constructor arguments
+    options: Options = Field(default_factory=dict)  # network constructor arguments
     tasks: tuple[Task, ...] = Field(min_length=1)
     default_for: tuple[Task, ...] = ()
     source: str
@@ -174,6 +177,12 @@ class WeightEntry(Strict):
     def is_bundled(self) -> bool:
         """Whether the file ships inside the package."""
         return self.source.startswith("bundled:")
+
+    @property
+    def is_full_size(self) -> bool:
+        """Whether the network is as wide as the published ones."""
+        dim = self.options.get("dim", FULL_SIZE_DIM)
+        return isinstance(dim, int) and dim >= FULL_SIZE_DIM
 
     @property
     def file_name(self) -> str:
@@ -279,11 +288,7 @@ class Registry(Mapping[str, WeightEntry]):
     def best(self, task: str) -> WeightEntry:
         """The full-size checkpoint of a task: installed, or one that can be downloaded."""
         usable = [e for e in self._entries.values() if task in e.tasks and not e.is_bundled]
-        published = [
-            e
-            for e in usable
-            if e.url and e.sha256 and e.options.get("dim", FULL_SIZE_DIM) >= FULL_SIZE_DIM
-        ]
+        published = [e for e in usable if e.url and e.sha256 and e.is_full_size]
         for entry in (*published, *(e for e in usable if e.path)):
             return entry
         raise WeightsError(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from torch import Tensor
 
 from restorecli.networks.regression import FEATURES
+from restorecli.weights.registry import OptionValue
 
 State = Mapping[str, Tensor]
 CALIBRATION = ".calibration.dwconv.weight"
@@ -27,7 +27,7 @@ def spectral_network_of(state: State) -> str | None:
     return None
 
 
-def spectral_options_of(name: str, state: State) -> dict[str, Any]:
+def spectral_options_of(name: str, state: State) -> dict[str, OptionValue]:
     """Constructor options that would give these keys and shapes, as far as one can tell.
 
     What a file lacks is left at its default: comparing it with the built network names it.
@@ -43,7 +43,7 @@ def spectral_options_of(name: str, state: State) -> dict[str, Any]:
 
     if name == "root_polynomial":
         return {"out_channels": size("weight", 0, 31)}
-    options: dict[str, Any]
+    options: dict[str, OptionValue]
     if name == "mst_plus_plus":
         stages = {key.split(".")[1] for key in state if key.startswith("body.")}
         features = size("conv_in.weight", 0, 31)
@@ -66,7 +66,7 @@ def spectral_options_of(name: str, state: State) -> dict[str, Any]:
     return options
 
 
-def _low_rank_options(state: State, block: str) -> dict[str, Any]:
+def _low_rank_options(state: State, block: str) -> dict[str, OptionValue]:
     """Ratio, kernel and position of GLMHA, from the first block and every other's kept channels."""
     kept = []  # (channels of a head, how many of them are kept)
     for key, value in state.items():
@@ -77,7 +77,7 @@ def _low_rank_options(state: State, block: str) -> dict[str, Any]:
         0.5, lambda r: all(max(1, round(c * (1 - r))) == few for c, few in kept), 0.999
     )
     kernels = {value.shape[-1] for key, value in state.items() if key.endswith(CALIBRATION)}
-    options: dict[str, Any] = {
+    options: dict[str, OptionValue] = {
         "attention": "glmha",
         "ratio": ratio,
         "kernel": min(kernels, default=3),

@@ -9,9 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import safetensors.torch
 
@@ -19,10 +17,10 @@ from restorecli.errors import OutputError, WeightsError
 from restorecli.files.atomic import write_atomically
 from restorecli.weights.fitting import State
 from restorecli.weights.places import HOME_VARIABLE, cache_folder
-from restorecli.weights.registry import installed_path
+from restorecli.weights.registry import Options, installed_path
 
 
-def keep(sha256: str, state: State, network: str, options: Mapping[str, Any]) -> Path:
+def keep(sha256: str, state: State, network: str, options: Options) -> Path:
     """Write the tensors of the published file ``sha256`` into the cache, whole or not at all."""
     described = {"network": network, "options": json.dumps(dict(options)), "source_sha256": sha256}
     tensors = {key: value.contiguous().clone() for key, value in state.items()}
