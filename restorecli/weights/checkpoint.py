@@ -23,6 +23,7 @@ class LoadedModel:
     id: str  # registry id, or the file's name
     sha256: str  # of the file as published
     channels: int  # that an image must have: 3, or 1 for gray networks
+    turns: bool = False  # the way up in which it removes more is found for each picture
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +50,13 @@ def load_model(entry: WeightEntry | None, weights: Place | None) -> LoadedModel:
             f"{name} makes spectra of pictures; it does not restore them.",
             hint="Use it with `restore spectral`.",
         )
-    return LoadedModel(network=network, id=name, sha256=sha256, channels=network.ends.inp_channels)
+    return LoadedModel(
+        network=network,
+        id=name,
+        sha256=sha256,
+        channels=network.ends.inp_channels,
+        turns=entry is not None and entry.turns,
+    )
 
 
 def load_spectral_model(entry: WeightEntry | None, weights: Place | None) -> LoadedSpectralModel:

@@ -154,6 +154,7 @@ class WeightEntry(Strict):
     stretched: bool = False  # whether a picture's smallest value is to be 0 and its largest 1
     bfloat16: HalfPrecision | None = None  # not measured: `--precision auto` is float32
     camera: str = ""  # whose pictures it was trained on
+    turns: bool = False  # pictures go through it the way up in which it removes more
     note: str = ""
     experimental: str = ""  # why it is not good enough yet; empty: it is
     former_ids: tuple[Text, ...] = ()  # of networks that it replaced; each still finds it
