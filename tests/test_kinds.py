@@ -550,3 +550,44 @@ def test_a_profile_is_not_overruled_by_code_points_beside_it(tmp_path):
     assert b"cICP" not in encode_photo(replace(photo, carried=unspecified), tmp_path / "a.png")
     again = decode_photo(encode_photo(photo, tmp_path / "a.avif"), "a.avif").carried
     assert (again.icc_profile, again.colours[:2]) == (matrix.ICC, (12, 13))
+
+
+def test_gain_maps_and_previews_behind_a_jpeg_are_no_lost_pictures():
+    plain, small = kinds.jpeg(), kinds.jpeg(kinds.smooth(16, 24))
+    words = kinds.RDF.format('xmlns:g="http://ns.apple.com/HDRGainMap/1.0/" g:Version="1"', "")
+    photo = decode_photo(plain + kinds.with_segments(small, kinds.xmp_segment(words)), "a.jpg")
+    assert photo.lost_pictures == 0
+    assert "gain map" in " ".join(photo.notes)
+    entries = struct.pack("<IIIHH", 0x030000, 9, 0, 0, 0) + struct.pack(
+        "<IIIHH", 0x010002, 9, 9, 0, 0
+    )
+    table = struct.pack("<HHHII", 1, 0xB002, 7, len(entries), 26) + bytes(4)
+    directory = (0xE2, b"MPF\0II*\0\x08\0\0\0" + table + entries)
+    photo = decode_photo(kinds.with_segments(plain, directory) + small, "a.jpg")
+    assert photo.lost_pictures == 0
+    assert "1 preview(s)" in " ".join(photo.notes)
+    assert decode_photo(plain + small, "a.jpg").lost_pictures == 1
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_depth_map_goes_with_a_picture_unless_it_is_turned(tmp_path, orientation):
+    packet = kinds.RDF.format(
+        'xmlns:GDepth="http://ns.google.com/photos/1.0/depthmap/" GDepth:Near="1.5" '
+        'xmlns:xmpNote="http://ns.adobe.com/xmp/note/" xmpNote:HasExtendedXMP="' + "A" * 32 + '"',
+        "",
+    )
+    long = (0xE1, b"http://ns.adobe.com/xmp/extension/\0" + b"A" * 32 + bytes(8) + b"<depth/>")
+    tagged = kinds.jpeg(exif=matrix.exif_of(orientation))
+    made, notes = noted(
+        kinds.with_segments(tagged, kinds.xmp_segment(packet), long), "a.jpg", "b.jpg"
+    )
+    is_kept = orientation == 1
+    assert (
+        (b"GDepth:Near" in made) == (b"HasExtendedXMP" in made) == (b"<depth/>" in made) == is_kept
+    )
+    assert ("depth map was not turned" in notes) == (not is_kept)
+    made, notes = noted(
+        kinds.with_segments(tagged, kinds.xmp_segment(packet), long), "a.jpg", "b.webp"
+    )
+    assert b"HasExtendedXMP" not in made
+    assert "second part of XMP" in notes or "depth map" in notes

@@ -45,6 +45,8 @@ WASTED_BYTES = 1_024  # of an EXIF block that need not be avoided
 TRANSLATED = {"pHYs", "cICP", "gAMA", "cHRM", "sRGB", "sBIT", "bKGD", "PLTE"}
 SRGB_GAMMAS = {struct.pack(">I", value) for value in (45_454, 45_455, 45_450)}
 SIGNATURES = {"C2PA", "jumb"}  # of WebP and JPEG XL
+GAIN_MAP_WORDS = (b"hdr-gain-map", b"HDRGainMap", b"hdrgainmap")
+PICTURE_ENTRIES = 0xB002  # of the directory of a multi-picture file
 KINDS_OF_APP = (
     (b"FLIR\0", "FLIR's thermal data"),
     (b"FPXR\0", "FlashPix data"),
@@ -82,16 +84,48 @@ def of_jpeg(segments: jpeg.Segments) -> Arrived:
                 kept.append(part)
         elif part.name != "APP14" or not part.data.startswith(jpeg.ADOBE):
             kept.append(part)
-    has_gain_map = xmp.has(packet, xmp.GAIN_MAPS, xmp.APPLE_GAIN_MAPS, "GainMap")
-    if packet and has_gain_map:
+    if packet and xmp.has(packet, xmp.GAIN_MAPS, xmp.APPLE_GAIN_MAPS, "GainMap"):
         packet = xmp.without_gain_map(packet)
-    if pictures and has_gain_map:
-        notes.append("its gain map does not fit the restored picture and is not kept")
-        pictures -= 1
-    if pictures:
-        notes.append(f"{pictures} further picture(s) behind the first one are not kept")
+    lost, more = _pictures(pictures, segments, announced=packet != carried.xmp)
     carried = replace(carried, xmp=packet, parts=tuple(kept), trailer=trailer)
-    return settled(carried, notes, lost_pictures=pictures)
+    return settled(carried, [*notes, *more], lost_pictures=lost)
+
+
+def _pictures(
+    pictures: Sequence[bytes], segments: jpeg.Segments, *, announced: bool
+) -> tuple[int, list[str]]:
+    """How many pictures behind the first one are whole pictures of their own, and notes on all.
+
+    A gain map says so in its own XMP, or is ``announced`` in that of the picture; previews are
+    called so in the directory of the multi-picture format (CIPA DC-007).
+    """
+    notes = []
+    gains = sum(any(word in one[: 1 << 16] for word in GAIN_MAP_WORDS) for one in pictures)
+    gains = max(gains, int(announced and bool(pictures)))
+    if gains:
+        notes.append("its gain map does not fit the restored picture and is not kept")
+    previews = min(_previews(segments), len(pictures) - gains)
+    if previews:
+        notes.append(f"{previews} preview(s) behind it, which show it as it was, are not kept")
+    lost = len(pictures) - gains - previews
+    if lost:
+        notes.append(f"{lost} further picture(s) behind the first one are not kept")
+    return lost, notes
+
+
+def _previews(segments: jpeg.Segments) -> int:
+    """How many pictures the directory of a multi-picture file calls previews."""
+    content = next((c for m, c in segments.before if m == 0xE2 and c.startswith(jpeg.MPF)), b"")
+    block = ifd.block_of(content[len(jpeg.MPF) :])
+    entry = block.first().find(PICTURE_ENTRIES) if block else None
+    if block is None or entry is None:
+        return 0
+    value = block.value(entry)
+    kinds = [
+        int.from_bytes(value[at : at + 4], "little" if block.order == "<" else "big") & 0xFFFFFF
+        for at in range(0, len(value) - 15, 16)
+    ]
+    return sum(kind >> 16 == 1 for kind in kinds[1:])
 
 
 def settled(carried: Carried, notes: Sequence[str] = (), *, lost_pictures: int = 0) -> Arrived:

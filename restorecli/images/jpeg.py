@@ -192,16 +192,16 @@ def _density(jfif: bytes) -> tuple[float, float] | None:
     return (across * scale, down * scale) if scale and across and down else None
 
 
-def pictures_behind(behind: bytes) -> tuple[int, bytes]:
-    """How many whole JPEGs follow, and the rest behind them: a clip, or what a maker adds."""
-    count = 0
+def pictures_behind(behind: bytes) -> tuple[list[bytes], bytes]:
+    """The whole JPEGs that follow, and the rest behind them: a clip, or what a maker adds."""
+    pictures = []
     while (further := behind.lstrip(b"\0")).startswith(b"\xff\xd8\xff"):
         scan = apart(further)
         if not scan.pixels:
             break
-        count += 1
+        pictures.append(further[: len(further) - len(scan.behind)])
         behind = scan.behind
-    return count, behind if behind.strip(b"\0") else b""
+    return pictures, behind if behind.strip(b"\0") else b""
 
 
 def with_parts(data: bytes, carried: Carried) -> bytes:
