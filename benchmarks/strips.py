@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -165,7 +166,11 @@ def evaluation(
     """A function from image to image, and the bytes it should need (0 if no formula says)."""
     network = random_network(options)
     if way == "authors":
-        theirs = authors_class(options.authors, options.network)(**network_settings(options))
+        settings = network_settings(options)
+        ours_alone = {name: settings.pop(name) for name in ("packing", "head", "front")}
+        if ours_alone != {"packing": 1, "head": "residual", "front": "none"}:
+            sys.exit("the authors' code has no packing, head or front: leave out --authors")
+        theirs = authors_class(options.authors, options.network)(**settings)
         theirs.load_state_dict(network.state_dict())
         network = theirs.eval()
     network = network.to(options.device)

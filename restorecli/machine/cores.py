@@ -9,7 +9,9 @@ from restorecli.machine.cgroups import core_limit
 
 # Threads of OpenMP spin in every barrier by default. A picture passes thousands of them, and as
 # soon as a core is shared with another process, one that spins keeps away the one it waits for.
-WAITING = {"OMP_WAIT_POLICY": "passive"}
+# These turns take about as long as threads that really run wait for each other: to sleep at once
+# costs more than it saves where others wait for every core that is let go.
+WAITING = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "5000"}
 OF_THE_USER = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # any of them says enough
 THREADS_OF_THE_USER = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
