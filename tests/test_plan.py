@@ -203,21 +203,24 @@ def test_half_precision_is_automatic_where_it_is_fast_and_close(
     assert mps == torch.float32
 
 
+def half_precision(sha256, **figures):
+    return HalfPrecision(pictures=1, command="a command", sha256=sha256, **figures)
+
+
 @pytest.mark.parametrize(
     ("loss_db", "largest", "close"),
     [(0.02, 2, True), (-0.3, 0, True), (0.021, 1, False), (0.0, 3, False)],
 )
 def test_what_counts_as_close(loss_db, largest, close):
-    record = HalfPrecision(
-        loss_db=loss_db, largest_difference=largest, pictures=1, command="a command"
-    )
+    record = half_precision("0" * 64, loss_db=loss_db, largest_difference=largest)
     assert record.is_close is close
 
 
 def test_automatic_precision_is_that_of_the_network_and_not_of_a_file_of_ones_own(monkeypatch):
     monkeypatch.setattr(devices, "multiplies_bfloat16", lambda device: True)
-    close = HalfPrecision(loss_db=0, largest_difference=1, pictures=1, command="a command")
-    entry = registry()["hint-derain-packed"].model_copy(update={"bfloat16": close})
+    found = registry()["hint-derain-packed"]
+    close = half_precision(found.sha256, loss_db=0, largest_difference=1)
+    entry = found.model_copy(update={"bfloat16": close})
 
     def precision(**chosen):
         return prepare(EngineSettings(model=ChosenModel(**chosen), device="cpu")).precision_name

@@ -18,20 +18,32 @@ source = "import:net.pth"
 licence = "MIT"
 citation = "none"
 protocol = "whole image"
-note = "no hash is known"
-"""
+sha256 = "SHA256"
+""".replace("SHA256", "0" * 64)
 
 
 def test_the_worst_set_is_what_is_recorded(monkeypatch, tmp_path):
     file = tmp_path / "weights.toml"
     file.write_text(ENTRY, encoding="utf-8")
     monkeypatch.setattr(precision, "REGISTRY", file)
-    precision.record("net", [(0.01234, 1, 12), (-0.5, 3, 5)], "the command")
+    entry = read_registry(ENTRY)["net"]
+    precision.record(entry, [(0.01234, 1, 12), (-0.5, 3, 5)], "the command")
     text = file.read_text(encoding="utf-8")
     found = read_registry(text)["net"].bfloat16
     assert (found.loss_db, found.largest_difference, found.pictures) == (0.0123, 3, 17)
     assert not found.is_close
     assert "# kept" in text
+
+
+def test_a_record_holds_for_the_file_that_was_measured(monkeypatch, tmp_path):
+    file = tmp_path / "weights.toml"
+    file.write_text(ENTRY, encoding="utf-8")
+    monkeypatch.setattr(precision, "REGISTRY", file)
+    precision.record(read_registry(ENTRY)["net"], [(0.0, 1, 12)], "the command")
+    entry = read_registry(file.read_text(encoding="utf-8"))["net"]
+    assert entry.is_close_in_bfloat16
+    assert not entry.model_copy(update={"sha256": "1" * 64}).is_close_in_bfloat16
+    assert not entry.model_copy(update={"bfloat16": None}).is_close_in_bfloat16
 
 
 def test_results_in_both_precisions_are_compared(monkeypatch, tmp_path):

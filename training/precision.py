@@ -37,7 +37,9 @@ def main() -> None:
         rows = list(measured(registry()[name], options.data, options.limit))
         if rows and options.write:
             limit = f" --limit {options.limit}" if options.limit else ""
-            record(name, rows, f"python -m training.precision --data EVAL{limit} {name}")
+            record(
+                registry()[name], rows, f"python -m training.precision --data EVAL{limit} {name}"
+            )
 
 
 Measured = tuple[float, int, int]  # loss in dB, largest difference in levels, pictures
@@ -85,15 +87,16 @@ def compared(
     return psnr_db["fp32"] - psnr_db["bf16"], largest, len(pairs), psnr_db["fp32"]
 
 
-def record(name: str, rows: list[Measured], command: str) -> None:
-    """Write the worst of ``rows`` into the entry ``name``."""
+def record(entry: WeightEntry, rows: list[Measured], command: str) -> None:
+    """Write the worst of ``rows`` into ``entry``."""
     document = tomlkit.parse(REGISTRY.read_text(encoding="utf-8"))
     table = tomlkit.inline_table()
     table["loss_db"] = round(max(row[0] for row in rows), 4)
     table["largest_difference"] = max(row[1] for row in rows)
     table["pictures"] = sum(row[2] for row in rows)
     table["command"] = command
-    document[name]["bfloat16"] = table
+    table["sha256"] = entry.sha256 or ""
+    document[entry.id]["bfloat16"] = table
     REGISTRY.write_text(tomlkit.dumps(document), encoding="utf-8")
 
 

@@ -262,11 +262,11 @@ def prepare(settings: EngineSettings) -> Engine:
     keep_freed_memory()
     torch.set_num_threads(settings.threads or default_threads(torch.get_num_threads()))
     chosen_device = choose_device(settings.device)
-    record = settings.model.entry.bfloat16 if settings.model.entry else None
+    entry = settings.model.entry
     dtype = choose_precision(
         precision,
         chosen_device,
-        half_is_close=settings.model.file is None and record is not None and record.is_close,
+        half_is_close=bool(entry and entry.is_close_in_bfloat16 and settings.model.file is None),
     )
     model = load_model(settings.model.entry, settings.model.file)
     if model.channels not in {1, 3}:

@@ -117,6 +117,7 @@ class HalfPrecision(Strict):
     largest_difference: int = Field(ge=0)  # of any value of any result, in levels of 255
     pictures: int = Field(gt=0)
     command: Text
+    sha256: Sha256  # of the file that was measured: of another one it says nothing
 
     @property
     def is_close(self) -> bool:
@@ -173,6 +174,12 @@ class WeightEntry(Strict):
         if stray := set(self.default_for) - set(self.tasks):
             raise ValueError(f"default_for names {sorted(stray)[0]!r}, which is not in tasks")
         return self
+
+    @property
+    def is_close_in_bfloat16(self) -> bool:
+        """Whether this very file was found to give the same pictures in bfloat16."""
+        record = self.bfloat16
+        return record is not None and record.is_close and record.sha256 == self.sha256
 
     @property
     def is_bundled(self) -> bool:
