@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from restorecli.errors import WeightsError
 from restorecli.networks import NETWORKS
-from restorecli.weights import SPECTRAL_TASKS, TASKS, read_registry, registry
+from restorecli.weights import SPECTRAL_TASKS, TASKS, choose_model, read_registry, registry
 from restorecli.weights.checkpoint import load_model, load_spectral_model
 from tests.conftest import TINY, save_weights
 
@@ -227,3 +228,19 @@ def test_an_unknown_model_ends_with_the_weights_code_and_a_suggestion(cli, photo
     assert "Did you mean 'restormer-derain'?" in outcome.stderr
     assert outcome.stdout == ""
     assert [p.name for p in Path(photo_file()).parent.iterdir()] == ["photo.png"]
+
+
+def test_a_former_id_finds_what_replaced_it():
+    shipped = registry()
+    assert shipped["hint-denoise-real-compact"] is shipped["hint-denoise-packed"]
+    assert "hint-denoise-real-compact" in shipped
+    assert "hint-denoise-real-compact" not in list(shipped)
+    assert choose_model("derain", "hint-derain-compact").former_id == "hint-derain-compact"
+    assert choose_model("derain", "hint-derain-packed").former_id == ""
+
+
+def test_a_run_tells_of_a_former_id(cli, picture, tmp_path):
+    Image.fromarray(picture(24, 24)).save(tmp_path / "a.png")
+    result = cli("derain", str(tmp_path / "a.png"), "--model", "hint-derain-compact")
+    assert result.exit_code == 0
+    assert "hint-derain-compact was replaced by hint-derain-packed" in result.stderr
