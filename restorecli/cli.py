@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import gc
-import signal
 import sys
 from typing import Annotated
 
@@ -16,15 +15,18 @@ from restorecli.commands.bench import bench
 from restorecli.commands.compare import compare
 from restorecli.commands.degrade import degrade
 from restorecli.commands.doctor import doctor
+from restorecli.commands.group import Commands
 from restorecli.commands.metrics import metrics
 from restorecli.commands.restore import TASKS, task_command
 from restorecli.commands.spectral import spectral
 from restorecli.errors import EXIT_INTERRUPTED, RestoreError
+from restorecli.machine import streams
 from restorecli.machine.allocator import collect_rarely
 from restorecli.machine.cores import wait_asleep
 from restorecli.machine.start import leave_out_what_compiles
 
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -61,13 +63,17 @@ app.command("bench")(bench)
 
 def main() -> None:
     """Run the command; failures that a user can act on end with one sentence and their code."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends a run as Ctrl-C does
+    streams.prepare()
+    streams.end_as_interrupted()
     collect_rarely()
     wait_asleep()
     leave_out_what_compiles()
     atexit.register(gc.freeze)  # the last search for cycles, among all of torch, takes 0.3 s
     try:
-        app(prog_name="restore")
+        try:
+            app(prog_name="restore")
+        finally:
+            streams.finish()
     except KeyboardInterrupt:  # before a command began, or after it ended
         sys.stderr.write("Interrupted.\n")
         sys.exit(EXIT_INTERRUPTED)

@@ -10,6 +10,7 @@ import os
 import pickle
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -394,3 +395,103 @@ def test_a_failed_write_loses_no_installed_network(monkeypatch):
     monkeypatch.undo()
     after = keep(sha256, {"weight": torch.zeros(2)}, "hint", TINY)
     assert [after] == list(after.parent.iterdir())
+
+
+# Files that would take for ever, or all memory
+
+
+def old_format(content):
+    """A file of PyTorch's old format, of which ``content`` is the part that says what it holds."""
+    parts = [pickle.dumps(part, 2) for part in (0x1950A86A20F9469CFC6C, 1001, {})]
+    return b"".join([*parts, content, pickle.dumps([], 2)])
+
+
+def nested_key(levels):
+    """A table whose key is a pair of pairs of pairs …: its hash takes 2^levels steps."""
+    pair = b"\x80\x02}K\x00q\x00" + b"".join(
+        b"h" + bytes([level]) + b"h" + bytes([level]) + b"\x86q" + bytes([level + 1])
+        for level in range(levels)
+    )
+    return pair + b"K\x01s."
+
+
+def storage_of(count):
+    """A storage that claims ``count`` values."""
+    return (
+        b"\x80\x02(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpu"
+        + b"\x8a\x08" + count.to_bytes(8, "little") + b"NtQ."
+    )  # fmt: skip
+
+
+def described(**options):
+    header = {"__metadata__": {"network": "hint", "options": json.dumps(options)}}
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (old_format(nested_key(40)), "keys are no strings"),
+        (old_format(storage_of(2**40)), "more values than the file holds"),
+        (
+            old_format(b"\x80\x02c__builtin__\nset\n]\x85R."),
+            "nothing inside a checkpoint is ever run",
+        ),
+        (old_format(b"\x80\x02" + b"(" * 50_000 + b"."), "not a usable checkpoint"),
+        (described(num_blocks=[10**6] * 4), "dictionary of tensors"),
+    ],
+)
+def test_a_few_bytes_take_no_time(cli, tmp_path, photo_file, data, reason):
+    (tmp_path / "net.pth").write_bytes(data)
+    started = time.monotonic()
+    outcome = cli("derain", photo_file(), "--weights", tmp_path / "net.pth")
+    assert time.monotonic() - started < 20
+    assert outcome.exit_code == 4
+    assert reason in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    "options",
+    ['{"num_blocks": [1000000, 1, 1, 1]}', '{"dim": 1e99}', "[" * 100_000, '{"dim": [[[[1]]]]}'],
+)
+def test_options_beyond_measure_are_refused(cli, tmp_path, photo_file, options):
+    tensors, said = {"x": torch.zeros(1)}, {"network": "hint", "options": options}
+    safetensors.torch.save_file(tensors, tmp_path / "net.safetensors", said)
+    outcome = cli("derain", photo_file(), "--weights", tmp_path / "net.safetensors")
+    assert outcome.exit_code == 4
+    assert "its options" in outcome.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
+def test_what_is_no_file_or_too_large_is_not_read(cli, tmp_path, photo_file):
+    os.mkfifo(tmp_path / "pipe.pth")
+    with (tmp_path / "large.pth").open("wb") as file:
+        file.truncate(5 * 2**30)
+    photo = photo_file()
+    for name, reason in (
+        (tmp_path / "pipe.pth", "it is a pipe, not a file"),
+        ("/dev/zero", "it is a device, not a file"),
+        (tmp_path / "large.pth", "MB at most"),
+        ("https://me:secret@example.org/net.pth", "is an address"),
+    ):
+        for command in (
+            ("derain", photo, "--weights", name),
+            ("models", "import", name, "--task", "derain"),
+        ):
+            outcome = cli(*command)
+            assert outcome.exit_code == 4, outcome.stderr
+            assert reason in outcome.stderr
+            assert "secret" not in outcome.stderr
+
+
+def test_an_archive_whose_records_overlap_is_refused(tmp_path, cli, photo_file):
+    stream = io.BytesIO()
+    torch.save({"x": torch.zeros(1000)}, stream)
+    data = bytearray(stream.getvalue())
+    at = data.rindex(b"PK\x01\x02")  # the last entry of the central directory
+    data[at + 20 : at + 28] = (2**31).to_bytes(4, "little") * 2  # its two sizes
+    (tmp_path / "net.pth").write_bytes(data)
+    outcome = cli("derain", photo_file(), "--weights", tmp_path / "net.pth")
+    assert outcome.exit_code == 4
+    assert "claim more than the file holds" in outcome.stderr

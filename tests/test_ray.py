@@ -330,3 +330,40 @@ def test_probes_leave_nothing_behind(tmp_path):
     assert len(list((tmp_path / "new" / "b").iterdir())) == 1
     written.remove()
     assert not (tmp_path / "new" / "b").exists()
+
+
+LOOPBACK = {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+
+
+def test_a_ray_of_our_own_is_for_us_alone(tmp_path):
+    """It listens on the loopback only, and refuses whoever has no token."""
+    source = pictures(tmp_path / "in", 40, side=200)
+    paths = os.pathsep.join([PATHS, os.environ.get("PYTHONPATH", "")])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "restorecli", "derain", source, "-o", tmp_path / "out",
+         "--engine", "ray", "--actors", "1"],
+        env={**os.environ, "PYTHONPATH": paths},
+        stderr=subprocess.PIPE,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "out").glob("[!.]*.png")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    family = [psutil.Process(process.pid)]
+    family += family[0].children(recursive=True)
+    listening = [
+        (each.name(), found.laddr)
+        for each in family
+        for found in each.net_connections("inet")
+        if found.status == psutil.CONN_LISTEN
+    ]
+    server = next(address.port for name, address in listening if "gcs" in name)
+    assert {address.ip for _, address in listening} <= LOOPBACK
+    code = f"import ray; ray.init('127.0.0.1:{server}', logging_level=50); print('I am in')"
+    stranger = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=200,
+        env={**os.environ, "RAY_AUTH_MODE": "disabled"},
+    )  # fmt: skip
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=120)
+    assert "I am in" not in stranger.stdout
+    assert stranger.returncode != 0

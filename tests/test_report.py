@@ -11,6 +11,7 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from pydantic import ValidationError
 
@@ -232,17 +233,16 @@ def test_small_pictures_are_inside_the_page_and_large_ones_linked(pictures, tmp_
 
 def test_a_format_browsers_do_not_know_becomes_a_reduced_copy(tmp_path):
     Image.new("RGB", (2000, 1000)).save(tmp_path / "x.tiff")
-    found = source(tmp_path / "x.tiff", tmp_path, None, inline=False)
+    found = source(tmp_path / "x.tiff", tmp_path, inline=False)
     assert found.reduced
     assert found.url.startswith("data:image/webp")
-    missing = source(tmp_path / "none.png", tmp_path, None, inline=True)
+    missing = source(tmp_path / "none.png", tmp_path, inline=True)
     assert missing.url is None
 
 
-def test_what_pillow_cannot_open_is_read_by_the_given_reader(tmp_path):
-    (tmp_path / "x.raw").write_bytes(b"sixteen bits")
-    pixels = np.full((10, 12, 3), 65535, np.uint16)
-    found = source(tmp_path / "x.raw", tmp_path, lambda path: pixels, inline=True)
+def test_what_only_our_reader_opens_is_shown(tmp_path):
+    tifffile.imwrite(tmp_path / "x.tif", np.full((10, 12, 3), 0.5, np.float32), photometric="rgb")
+    found = source(tmp_path / "x.tif", tmp_path, inline=True)
     assert found.url.startswith("data:image/webp")
 
 

@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from restorecli.commands.options import MaxPixels
+from restorecli.limits import DEFAULT_MAX_PIXELS
+
 
 def compare(
     versions: Annotated[
@@ -32,17 +35,17 @@ def compare(
         int,
         typer.Option("--width", min=32, metavar="PX", help="Widest picture on a .png sheet."),
     ] = 640,
+    max_pixels: MaxPixels = DEFAULT_MAX_PIXELS,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FILE.")] = False,
 ) -> None:
     """Put versions of a picture side by side: a page with sliders, or one sheet."""
-    from restorecli.images.seen import read_pixels
     from restorecli.report import check_destination, write
     from restorecli.scoring import compare as comparing
 
     check_destination(output, overwrite=overwrite, formats=comparing.FORMATS)
     report = comparing.compose_comparison(versions, pattern=pattern, allow_missing=allow_missing)
     if output.suffix.lower() == ".html":
-        write(report, output, read=read_pixels)
+        write(report, output, max_pixels=max_pixels)
     else:
-        comparing.write_sheet(report, output, cell_px=cell_px)
+        comparing.write_sheet(report, output, cell_px=cell_px, max_pixels=max_pixels)
     raise typer.Exit(report.exit_code)

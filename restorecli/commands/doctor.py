@@ -94,26 +94,30 @@ def _models() -> dict[str, str]:
     from huggingface_hub.constants import HF_HUB_CACHE
 
     from restorecli.weights import registry
-    from restorecli.weights.places import cache_folder
+    from restorecli.weights.places import cache_folder, has_home
 
     ready = [entry.id for entry in registry().values() if entry.is_installed]
     return {
         "installed networks": ", ".join(ready) or "none",
-        "their cache": str(cache_folder()),
+        "their cache": str(cache_folder()) if has_home() else "none: this user has no home folder",
         "hub cache": str(HF_HUB_CACHE),
     }
 
 
 def _hub() -> str:
-    from urllib.error import URLError
+    from http.client import HTTPException
     from urllib.request import Request, urlopen
 
     from huggingface_hub.constants import ENDPOINT
 
+    from restorecli.files.addresses import redacted
+
+    shown = redacted(ENDPOINT)
     if not ENDPOINT.startswith(("https://", "http://")):
-        return f"{ENDPOINT}: not a web address"
+        return f"{shown}: not a web address"
     try:
         with urlopen(Request(ENDPOINT, method="HEAD"), timeout=HUB_TIMEOUT_S):
-            return f"{ENDPOINT} answers"
-    except (URLError, OSError) as error:
-        return f"{ENDPOINT} does not answer ({error}); bundled networks work without it"
+            return f"{shown} answers"
+    except (OSError, ValueError, HTTPException) as error:
+        reason = redacted(str(error))
+        return f"{shown} does not answer ({reason}); bundled networks work without it"

@@ -12,6 +12,8 @@ from restorecli.commands.asking import asks
 
 if TYPE_CHECKING:
     from restorecli.report import Report
+from restorecli.commands.options import MaxPixels
+from restorecli.limits import DEFAULT_MAX_PIXELS
 
 PANEL_GATES = "Comparing and judging"
 PANEL_OUTPUT = "Output"
@@ -85,6 +87,7 @@ class Asked:
             rich_help_panel=PANEL_OUTPUT,
         ),
     ] = False
+    max_pixels: MaxPixels = DEFAULT_MAX_PIXELS
     jobs: Annotated[
         int | None,
         typer.Option(min=1, help="Processes; one per core without it.", metavar="N"),
@@ -104,7 +107,6 @@ def metrics(**options: Any) -> None:
 
     from restorecli.console import scores as show
     from restorecli.errors import EXIT_INTERRUPTED
-    from restorecli.images.seen import read_pixels
     from restorecli.report import json_lines, write
     from restorecli.scoring.gates import check_gates, parse_gates
     from restorecli.scoring.metrics import PROTOCOLS, find_protocol
@@ -116,7 +118,7 @@ def metrics(**options: Any) -> None:
     gates = parse_gates(asked.fail_under or [], find_protocol(asked.protocol), asked.extras or [])
     report = scored(asked)
     for path in asked.reports or []:
-        write(report, path, read=read_pixels)
+        write(report, path, max_pixels=asked.max_pixels)
     if asked.as_json:
         show.lines(json_lines(report))
     else:
@@ -157,7 +159,12 @@ def scored(asked: Asked) -> Report:
     )
     label = (against.name or str(against)) if against else None
     rows = score_all(
-        planned.tasks, protocol, extras=extras, other_label=label or "", jobs=asked.jobs
+        planned.tasks,
+        protocol,
+        extras=extras,
+        other_label=label or "",
+        jobs=asked.jobs,
+        max_pixels=asked.max_pixels,
     )
     outcome = show.collect(rows, total=len(planned.tasks))
     return compose_report(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,6 +21,8 @@ from restorecli.commands.parsing import (
     what_exists,
 )
 from restorecli.errors import EXIT_OK, EXIT_SOME_FAILED, UsageError
+from restorecli.limits import STREAM
+from restorecli.machine import streams
 
 if TYPE_CHECKING:
     from restorecli.engine.settings import EngineSettings
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from restorecli.weights import ChosenModel, PublishedSetting
 
 PUBLISHED = "published"
+TO_A_FILE = "Give -o FILE, or send it on: … > result.png"
 
 
 class TaskFacts(NamedTuple):
@@ -63,10 +67,11 @@ def task_command(task: str) -> Callable[..., None]:
 def restore(task: str, asked: Asked) -> None:
     """Make a job of what was asked for, carry it out, and show what came of it."""
     refuse_contradictions(asked)
+    if asked.as_json or asked.output == STREAM:
+        streams.check_output()
 
     from restorecli import console
     from restorecli.files.addresses import path_of
-    from restorecli.images.seen import read_pixels
     from restorecli.report import check_destination, write
     from restorecli.runs.run import run
 
@@ -84,11 +89,13 @@ def restore(task: str, asked: Asked) -> None:
     if asked.dry_run:
         console.show_plan([planned(item) for item in items], as_json=asked.as_json)
         raise typer.Exit(EXIT_SOME_FAILED if any(item.error for item in items) else EXIT_OK)
+    if any(item.to_stdout for item in items) and sys.stdout.isatty():
+        raise UsageError("The result is a picture, and would go to this terminal.", hint=TO_A_FILE)
     with console.RunDisplay(as_json=asked.as_json, quiet=asked.quiet) as display:
         report = run(job.with_model(model), display)
     console.show_summary(report, as_json=asked.as_json, quiet=asked.quiet)
     for path in reports:
-        write(report, path, read=read_pixels)
+        write(report, path, max_pixels=asked.max_pixels)
     raise typer.Exit(report.exit_code)
 
 

@@ -27,7 +27,7 @@ from restorecli.report.words import duration_text, number, printable, score_labe
 
 def words() -> Console:
     """Console for people: stderr, plain when it is no terminal (rich honours ``NO_COLOR``)."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 def show_error(error: RestoreError) -> None:
@@ -61,12 +61,12 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
-    Console(highlight=False).print(table)
+    Console(highlight=False, emoji=False).print(table)
 
 
 def show_list(items: Sequence[tuple[str, str]]) -> None:
     """Headlines with details below them, on stdout."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, emoji=False)
     for headline, details in items:
         console.print(f"[bold]{escape(headline)}[/]")
         console.print(f"    {escape(details)}")
@@ -190,7 +190,7 @@ class TransferDisplay:
     def __init__(self, title: str) -> None:
         console = words()
         self.progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             DownloadColumn(),
             TransferSpeedColumn(),
@@ -199,7 +199,7 @@ class TransferDisplay:
             transient=True,
             disable=not console.is_terminal,
         )
-        self.bar = self.progress.add_task(_safe(title), total=None)
+        self.bar = self.progress.add_task(printable(title), total=None)
 
     def __enter__(self) -> TransferDisplay:
         self.progress.start()

@@ -35,7 +35,7 @@ def collect(rows: Iterable[Row], *, total: int) -> Outcome:
     start = time.perf_counter()
     done: list[Row] = []
     interrupted = False
-    console = Console(stderr=True)
+    console = Console(stderr=True, emoji=False)
     bar = Progress(
         TextColumn("Scoring"),
         BarColumn(),
@@ -58,7 +58,7 @@ def collect(rows: Iterable[Row], *, total: int) -> Outcome:
 
 def scores(report: Report) -> None:
     """The per-picture table, the summary, the paired comparison and the notes."""
-    out, words = _stdout(), Console(stderr=True)
+    out, words = _stdout(), Console(stderr=True, emoji=False)
     columns = score_columns(report.rows)
     table = Table(title=f"Protocol {report.settings.protocol}", title_justify="left")
     table.add_column("picture", overflow="fold")
@@ -101,6 +101,7 @@ def lines(texts: Iterable[str]) -> None:
     """Lines of data, as they are."""
     for text in texts:
         sys.stdout.write(text + "\n")
+    sys.stdout.flush()
 
 
 def _summary(report: Report) -> Table:
@@ -148,5 +149,5 @@ def _heading(score: str, of: str) -> Text:
 
 
 def _stdout() -> Console:
-    console = Console()
-    return console if console.is_terminal else Console(width=WIDE, highlight=False)
+    console = Console(emoji=False)
+    return console if console.is_terminal else Console(width=WIDE, highlight=False, emoji=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import platform
@@ -17,6 +18,10 @@ import psutil
 from restorecli.errors import OutputError
 from restorecli.files.addresses import is_remote, upload
 
+LOST = {errno.EIO, errno.ENOSPC, errno.EFBIG, errno.EROFS, getattr(errno, "EDQUOT", errno.EIO)}
+NOT_FLUSHED = "this file system cannot flush: a power cut now could cost the result"
+NOT_PERMITTED = "this file system does not let permissions be set: the result has its own"
+IN_TWO_STEPS = "this file system cannot replace a file in one step: it was done in two"
 HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 PARTIAL = re.compile(r"\.restore-([0-9a-f]{8})-(\d+)-[0-9a-f]{16}\.partial")
 
@@ -33,19 +38,21 @@ def write_atomically(
     overwrite: bool,
     mode: int = 0o666,
     before_publishing: Callable[[], None] = lambda: None,
-) -> None:
+) -> tuple[str, ...]:
     """Write ``data`` beside ``path``, flush it to the disk, then give it its name.
 
     A new file has the permission bits of ``mode`` that the umask allows; one that replaces a file
     has that file's. A symbolic link stays, and the file that it points to is replaced.
     ``before_publishing`` is called when the data are safe on the disk, without their name.
 
-    Raises ``OutputError`` when ``path`` exists and ``overwrite`` is false, or cannot be written.
+    Returns notes on what the file system does not do, such as setting permissions. Raises
+    ``OutputError`` when ``path`` exists and ``overwrite`` is false, or cannot be written.
     """
+    notes: list[str] = []
     try:
         if is_remote(path):
             _upload(path, data, overwrite=overwrite, before_publishing=before_publishing)
-            return
+            return ()
         if overwrite and path.is_symlink():
             path = path.resolve()
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,11 +62,11 @@ def write_atomically(
             with open(descriptor, "wb") as file:  # noqa: PTH123 (a descriptor, not a path)
                 file.write(data)
                 file.flush()
-                os.fsync(file.fileno())
+                notes += flush(file.fileno())
             if overwrite and path.exists():
-                partial.chmod(stat.S_IMODE(path.stat().st_mode))
+                notes += _permit(partial, stat.S_IMODE(path.stat().st_mode))
             before_publishing()
-            _publish(partial, path, overwrite=overwrite)
+            notes += _publish(partial, path, overwrite=overwrite)
         finally:
             partial.unlink(missing_ok=True)
         _flush_folder(path.parent)
@@ -68,6 +75,31 @@ def write_atomically(
             f"Cannot write {path}: {error.strerror or error}.",
             hint="Choose another place with -o.",
         ) from error
+    return tuple(notes)
+
+
+def flush(descriptor: int) -> tuple[str, ...]:
+    """Make what was written durable; a note where the file system does not know how.
+
+    Raises ``OSError`` when the data did not reach the disk, such as for want of room.
+    """
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno in LOST:
+            raise
+        return (NOT_FLUSHED,)
+    return ()
+
+
+def _permit(path: Path, mode: int) -> tuple[str, ...]:
+    if stat.S_IMODE(path.stat().st_mode) == mode:
+        return ()
+    try:
+        path.chmod(mode)
+    except OSError:  # network shares and phones
+        return (NOT_PERMITTED,)
+    return ()
 
 
 def _upload(
@@ -118,11 +150,10 @@ def _is_at_work(process_id: int, partial: Path) -> bool:
         return True
 
 
-def _publish(partial: Path, path: Path, *, overwrite: bool) -> None:
+def _publish(partial: Path, path: Path, *, overwrite: bool) -> tuple[str, ...]:
     """Rename; without ``overwrite``, in a way that fails if ``path`` has appeared meanwhile."""
     if overwrite:
-        partial.replace(path)
-        return
+        return _replace(partial, path)
     try:
         path.hardlink_to(partial)
     except FileExistsError as error:
@@ -131,6 +162,29 @@ def _publish(partial: Path, path: Path, *, overwrite: bool) -> None:
         if os.path.lexists(path):
             raise _exists_already(path) from None
         partial.replace(path)
+    return ()
+
+
+def _replace(partial: Path, path: Path) -> tuple[str, ...]:
+    """Give ``partial`` the name of ``path``, in two steps where one is not possible.
+
+    Between them the old file has a name beside it, which no clearing away removes.
+    """
+    try:
+        partial.replace(path)
+    except OSError as error:
+        if error.errno in LOST or not path.exists():
+            raise
+        aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.original")
+        path.rename(aside)
+        try:
+            partial.rename(path)
+        except OSError:
+            aside.rename(path)
+            raise
+        aside.unlink()
+        return (IN_TWO_STEPS,)
+    return ()
 
 
 def _flush_folder(folder: Path) -> None:

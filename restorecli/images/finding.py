@@ -6,7 +6,9 @@ devices too; the order is that of a file manager: ``2.png`` before ``10.png``.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -14,6 +16,7 @@ from natsort import os_sorted
 
 from restorecli.errors import InputError, RestoreError
 from restorecli.files.addresses import files, is_remote
+from restorecli.files.regular import is_directory
 from restorecli.images.formats import FORMAT_OF_SUFFIX, HEIC_SUFFIXES, READ_SUFFIXES
 from restorecli.images.reading import identify
 
@@ -60,7 +63,7 @@ def find_pictures(paths: Sequence[Path]) -> Found:
     pictures: list[Picture] = []
     ignored = 0
     for path in paths:
-        if path.is_dir():
+        if is_directory(path):
             for candidate in candidates(path, recursive=True):
                 if candidate.error:
                     raise candidate.error
@@ -69,14 +72,14 @@ def find_pictures(paths: Sequence[Path]) -> Found:
                 else:
                     relative = relative_to(candidate.path, path)
                     pictures.append(Picture(path=candidate.path, relative=relative))
-        elif path.exists():
+        elif os.path.exists(path):  # noqa: PTH110 (a Path raises where it may not look)
             pictures.append(Picture(path=path, relative=relative_to(path, None)))
         else:
             raise InputError(f"There is no file or folder {str(path)!r}.")
     if not pictures:
         raise InputError(f"No picture in {', '.join(repr(str(path)) for path in paths)}.")
     return Found(
-        pictures=tuple(pictures), ignored=ignored, from_folder=any(p.is_dir() for p in paths)
+        pictures=tuple(pictures), ignored=ignored, from_folder=any(map(is_directory, paths))
     )
 
 
@@ -103,10 +106,12 @@ def candidates(
         kind_of: The format of a picture, ``None`` for none; may raise ``RestoreError``.
     """
     for path in _files(folder, results, recursive=recursive):
-        if is_result(path):
+        if isinstance(path, Candidate):
+            yield path
             continue
         try:
-            yield Candidate(path=path, kind=kind_of(path), error=None)
+            if not is_result(path):
+                yield Candidate(path=path, kind=kind_of(path), error=None)
         except RestoreError as error:
             yield Candidate(path=path, kind=None, error=error)
 
@@ -115,27 +120,55 @@ def is_folder(path: Path) -> bool:
     """A request for each picture of a long list would take hours: at an address names decide."""
     if is_remote(path) and path.suffix.lower() in PICTURE_SUFFIXES:
         return False
-    return path.is_dir()
+    return is_directory(path)
 
 
-def _files(folder: Path, results: Path | None, *, recursive: bool) -> Iterator[Path]:
+def folders_below(folder: Path) -> int:
+    """How many folders are in ``folder``, not counting those in them; 0 at an address."""
+    if is_remote(folder):
+        return 0
+    with suppress(OSError), os.scandir(folder) as entries:
+        return sum(entry.is_dir() and not entry.name.startswith(".") for entry in entries)
+    return 0
+
+
+def _files(folder: Path, results: Path | None, *, recursive: bool) -> Iterator[Path | Candidate]:
     if is_remote(folder):
         return _remote_files(folder, results, recursive=recursive)
     left_out = {results.resolve()} if results else set()
     return _local_files(folder, recursive=recursive, seen=left_out)
 
 
-def _local_files(folder: Path, *, recursive: bool, seen: set[Path]) -> Iterator[Path]:
-    """Folders that were ``seen`` are not entered again: links may lead in circles."""
-    seen.add(folder.resolve())
-    for path in os_sorted(folder.iterdir()):
-        if path.name.startswith("."):
+def _local_files(folder: Path, *, recursive: bool, seen: set[Path]) -> Iterator[Path | Candidate]:
+    """Files, and folders that cannot be looked into with the reason.
+
+    Folders that were ``seen`` are not entered again: links may lead in circles.
+    """
+    waiting = [iter([folder])]  # of each folder from the outermost to this one, what is left
+    first = True
+    while waiting:
+        path = next(waiting[-1], None)
+        if path is None:
+            waiting.pop()
             continue
-        if path.is_dir():
-            if recursive and path.resolve() not in seen:
-                yield from _local_files(path, recursive=True, seen=seen)
-        elif path.is_file() or not path.exists():  # a broken link is told, a pipe is left alone
-            yield path
+        try:
+            is_folder = first or path.is_dir()
+            if is_folder and (first or (recursive and path.resolve() not in seen)):
+                seen.add(path.resolve())
+                inside = [each for each in path.iterdir() if not each.name.startswith(".")]
+                waiting.append(iter(os_sorted(inside)))
+            elif not is_folder and (path.is_file() or not path.exists()):
+                yield path  # a broken link is told, a pipe is left alone
+        except OSError as error:
+            yield Candidate(path=path, kind=None, error=_closed(path, error))
+        first = False
+
+
+def _closed(path: Path, error: OSError) -> InputError:
+    return InputError(
+        f"Cannot look into {path}: {error.strerror or error}.",
+        hint="Give yourself the right to read it, or leave it out.",
+    )
 
 
 def _remote_files(folder: Path, results: Path | None, *, recursive: bool) -> Iterator[Path]:

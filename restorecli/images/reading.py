@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-import stat
 import struct
 import threading
 import warnings
@@ -18,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from restorecli.errors import InputError
-from restorecli.files.addresses import is_remote
+from restorecli.files.regular import IrregularError, open_regular
 from restorecli.images import bmff, carry, colour, ifd, jpeg, jxl, png, raw, simple, webp
 from restorecli.images.formats import (
     HEAD_BYTES,
@@ -33,6 +32,7 @@ from restorecli.images.metadata import upright
 from restorecli.images.photo import Carried, Photo, Pixels
 from restorecli.limits import DEFAULT_MAX_PIXELS
 
+THROUGH_A_PIPE = "Standard input takes one, as -: cat PICTURE | restore derain - -o RESULT.png"
 MAX_PIXELS = DEFAULT_MAX_PIXELS
 MODES = {  # Pillow's mode → the mode it is read as, without loss
     "1": "L",
@@ -50,7 +50,7 @@ HEADER_BYTES = 1 << 20  # in which a JPEG says what it is
 def identify(path: Path) -> str | None:
     """Format of the picture in ``path`` by its content, or ``None`` if it is not a picture."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return identify_data(file)
     except OSError as error:
         raise _cannot_read(path, error) from error
@@ -82,10 +82,7 @@ def read_photo(path: Path, *, max_pixels: int = MAX_PIXELS) -> Photo:
 def read_file(path: Path) -> bytes:
     """Content of a file that can be a picture; ``InputError`` for anything else."""
     try:
-        if not is_remote(path) and path.exists() and not (path.is_file() or path.is_dir()):
-            kind = stat.filemode(path.stat().st_mode)[0]
-            raise InputError(f"Cannot read {path}: it is a device or a pipe ({kind}), not a file.")
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(HEAD_BYTES)
             _refuse_foreign(str(path), head)
             return head + file.read()
@@ -471,4 +468,6 @@ def _cannot_read(path: Path, error: OSError) -> InputError:
         return InputError(f"Cannot read {path}: no such file.", hint="Check the name.")
     if isinstance(error, IsADirectoryError):
         return InputError(f"Cannot read {path}: it is a folder, expected a picture.")
+    if isinstance(error, IrregularError):
+        return InputError(f"Cannot read {path}: {error.strerror}.", hint=THROUGH_A_PIPE)
     return InputError(f"Cannot read {path}: {error.strerror or error}.")

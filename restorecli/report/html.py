@@ -13,12 +13,14 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from html import escape
 from importlib import resources
 from pathlib import Path
 
+from restorecli.limits import DEFAULT_MAX_PIXELS
 from restorecli.report.data import Report, Row, Summary, score_columns, scores_by_kind
-from restorecli.report.pictures import Reader, Source, source, thumbnail, total_bytes
+from restorecli.report.pictures import Source, source, thumbnail, total_bytes
 from restorecli.report.plot import MOST_DOTS, distribution
 from restorecli.report.words import (
     duration_text,
@@ -35,24 +37,26 @@ INLINE_BYTES = 16 * 2**20  # pictures of a page up to this size go into it, larg
 
 
 def html(
-    report: Report, *, folder: Path, read: Reader | None = None, inline_bytes: int = INLINE_BYTES
+    report: Report,
+    *,
+    folder: Path,
+    inline_bytes: int = INLINE_BYTES,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
 ) -> str:
     """The whole page.
 
     Args:
         report: what to show.
         folder: where the page will lie; linked pictures are relative to it.
-        read: pixels of a picture that Pillow cannot open.
         inline_bytes: pictures of at most this many bytes together are put into the page.
+        max_pixels: pictures that promise more are not decoded, and not shown.
     """
     shown = [row.pictures() for row in report.rows]
     inline = total_bytes(picture.path for row in shown for picture in row) <= inline_bytes
+    find = partial(source, folder=folder, inline=inline, max_pixels=max_pixels)
     with ThreadPoolExecutor() as pool:
-        thumbnails = list(pool.map(lambda row: _thumbnail(row, read), report.rows))
-        sources = [
-            list(pool.map(lambda p: source(Path(p.path), folder, read, inline=inline), row))
-            for row in shown
-        ]
+        thumbnails = list(pool.map(lambda row: _thumbnail(row, max_pixels), report.rows))
+        sources = [list(pool.map(find, [Path(picture.path) for picture in row])) for row in shown]
     pictures = [
         {
             "name": printable(row.name),
@@ -375,9 +379,9 @@ def _where(sources: Iterable[Iterable[Source]], *, inline: bool) -> str:
     )
 
 
-def _thumbnail(row: Row, read: Reader | None) -> str | None:
+def _thumbnail(row: Row, max_pixels: int) -> str | None:
     for path in (row.output, *(other.path for other in row.others), row.input):
-        if path is not None and (url := thumbnail(Path(path), read)):
+        if path is not None and (url := thumbnail(Path(path), max_pixels=max_pixels)):
             return url
     return None
 

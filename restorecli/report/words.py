@@ -5,10 +5,15 @@ from __future__ import annotations
 import math
 from datetime import datetime, timezone
 
+from restorecli.files.addresses import redacted
+
 
 def printable(text: str) -> str:
-    r"""``text`` on one line: control characters and broken UTF-8 become escapes, as ``\n``."""
-    whole = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    r"""``text`` on one line: control characters and broken UTF-8 become escapes, as ``\n``.
+
+    Passwords and queries of addresses are left out.
+    """
+    whole = redacted(text).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode() for char in whole
     )

@@ -6,15 +6,17 @@ import csv
 import io
 import json
 import math
+import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from restorecli.errors import OutputError, UsageError
 from restorecli.files.addresses import is_remote
 from restorecli.files.atomic import write_atomically
+from restorecli.files.regular import is_directory
+from restorecli.limits import DEFAULT_MAX_PIXELS
 from restorecli.report.data import ROW, Report, Row, score_columns, scores_by_kind
 from restorecli.report.html import html
-from restorecli.report.pictures import Reader
 from restorecli.report.words import printable
 
 FORMATS: dict[str, str] = {
@@ -41,9 +43,11 @@ def check_destination(
             f"Cannot tell the format of {printable(str(path))}: its ending is {path.suffix!r}.",
             hint=f"Use one of {', '.join(formats)}.",
         )
-    if not is_remote(path) and not path.parent.is_dir():
+    if not is_remote(path) and not is_directory(path.parent):
         raise OutputError(f"The folder {printable(str(path.parent))} does not exist.")
-    if path.is_dir():
+    if not is_remote(path) and not os.access(path.parent, os.W_OK | os.X_OK):
+        raise OutputError(f"No file can be made in the folder {printable(str(path.parent))}.")
+    if is_directory(path):
         raise OutputError(f"{printable(str(path))} is a folder, not a file.")
     if path.exists() and not overwrite:
         raise OutputError(
@@ -51,13 +55,13 @@ def check_destination(
         )
 
 
-def write(report: Report, path: Path, *, read: Reader | None = None) -> None:
+def write(report: Report, path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> None:
     """Write ``report`` to ``path`` in the format of its ending; it replaces what is there.
 
     Args:
         report: what to write.
         path: ends with one of `FORMATS`.
-        read: pixels of a picture, for the HTML page's thumbnails; Pillow without it.
+        max_pixels: the HTML page shows no picture that promises more.
 
     Raises:
         OutputError: the file cannot be written.
@@ -67,7 +71,7 @@ def write(report: Report, path: Path, *, read: Reader | None = None) -> None:
         ".jsonl": lambda: "".join(line + "\n" for line in json_lines(report)),
         ".csv": lambda: to_csv(report),
         ".md": lambda: to_markdown(report),
-        ".html": lambda: html(report, folder=path.absolute().parent, read=read),
+        ".html": lambda: html(report, folder=path.absolute().parent, max_pixels=max_pixels),
     }
     write_atomically(path, writers[path.suffix.lower()]().encode("utf-8"), overwrite=True)
 

@@ -60,6 +60,7 @@ class Selection:
 
     items: Sequence[Item]
     ignored: int = 0  # files in folders that are not pictures
+    left_out: int = 0  # files in folders that an earlier run of this task made
 
     def found(self) -> Found:
         """The inputs that can be restored, as those are found that are scored or compared."""

@@ -122,7 +122,7 @@ def make_job(
         references.protocol,
         allow_missing=references.allow_missing,
     )
-    return replace(job, scoring=scoring)
+    return replace(job, scoring=replace(scoring, max_pixels=files.max_pixels))
 
 
 def _refuse_unscorable(inputs: Sequence[Path], naming: Naming) -> None:

@@ -21,7 +21,7 @@ from restorecli.runs.job import Job
 from restorecli.runs.listener import Listener, Silent
 from restorecli.runs.manifest import Ledger
 from restorecli.runs.overlap import Beside
-from restorecli.runs.picture import read, scored, write
+from restorecli.runs.picture import hardly_changed, read, scored, write
 from restorecli.runs.resuming import finished_meanwhile
 from restorecli.runs.rows import clear_away, failed, report_of, settings_of, settled, skipped
 
@@ -122,6 +122,7 @@ class Batch:
             photo, plan = restore_photo(
                 self.engine, opened.photo, self.listener.advance, dtype=opened.dtype, plan=plan
             )
+            photo = replace(photo, notes=photo.notes + hardly_changed(opened.photo, photo))
         except RestoreError as error:
             return failed(item, error, time.perf_counter() - started)
         elapsed_s = time.perf_counter() - started

@@ -18,13 +18,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from filelock import FileLock
-
 from restorecli.errors import OutputError
 from restorecli.files.addresses import files, is_remote
+from restorecli.files.atomic import flush
+from restorecli.files.locks import locked
+from restorecli.files.regular import open_regular
 
 MANIFEST, LOCK = ".restore.jsonl", ".restore.lock"
 SEGMENTS, SEGMENT_RECORDS = ".restore", 256  # at an address: 40 KB a record on average, for resume
+LONGEST_LINE_BYTES = 2**16  # ours have some hundred; paths have 4,096 at most
+LARGEST_MANIFEST_BYTES = 2**31  # nine million results
 LOCK_TIMEOUT_S = 60
 LOCK_POLL_S = 0.002  # it is held for as long as one flush takes
 State = Literal["free", "finished", "outdated", "foreign"]
@@ -117,7 +120,7 @@ class Ledger:
             self._segments[root].append(line)
             return
         try:
-            with FileLock(root / LOCK, timeout=LOCK_TIMEOUT_S, poll_interval=LOCK_POLL_S):
+            with locked(root / LOCK, timeout_s=LOCK_TIMEOUT_S, poll_s=LOCK_POLL_S):
                 _append(root / MANIFEST, line)
         except TimeoutError as error:
             raise OutputError(
@@ -154,13 +157,13 @@ def segments(root: Path) -> list[Path]:
 
 
 def read_manifest(folder: Path) -> Iterator[dict[str, Any]]:
-    """Its records; lines that are damaged or cut off count for nothing."""
+    """Its records; lines that are damaged, cut off or longer than any of ours count for nothing."""
     for line in _lines(folder):
         try:
             record = json.loads(line.decode())
             of_input, of_output = record["input_sha256"], record["output_sha256"]
             is_whole = len(bytes.fromhex(of_input)) == len(bytes.fromhex(of_output)) == 32
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             continue
         if is_whole and isinstance(record.get("output"), str):
             yield record
@@ -172,13 +175,64 @@ def _lines(folder: Path) -> Iterator[bytes]:
             for segment in segments(folder):
                 yield from segment.read_bytes().splitlines()
         else:
-            with (folder / MANIFEST).open("rb") as file:
-                yield from file
+            yield from _lines_of(folder / MANIFEST)
 
 
-def recorded_outputs(folder: Path) -> set[Path]:
-    """Files in ``folder`` that are results of earlier runs."""
-    return {folder / record["output"] for record in read_manifest(folder)}
+def _lines_of(path: Path) -> Iterator[bytes]:
+    """Lines of a manifest that anybody may have written: no line and no sum is without end."""
+    with open_regular(path) as file:
+        left, begins = LARGEST_MANIFEST_BYTES, True
+        while left > 0 and (line := file.readline(LONGEST_LINE_BYTES)):
+            left -= len(line)
+            ends = line.endswith(b"\n") or len(line) < LONGEST_LINE_BYTES
+            if begins and ends:
+                yield line
+            begins = ends
+
+
+class OwnResults:
+    """The files in a folder that ``task`` made of pictures in that folder.
+
+    A manifest may be anybody's: a name in it hides nothing. A file counts when its content is the
+    recorded one, and the picture that it was made of is still there.
+    """
+
+    def __init__(self, folder: Path, task: str) -> None:
+        self.folder = folder
+        self.made: dict[str, list[tuple[bytes, bytes]]] = {}  # name → hashes of result and input
+        for record in read_manifest(folder):
+            options = record.get("options")
+            if isinstance(options, dict) and options.get("task") == task:
+                hashes = (
+                    bytes.fromhex(record["output_sha256"]),
+                    bytes.fromhex(record["input_sha256"]),
+                )
+                self.made.setdefault(record["output"], []).append(hashes)
+        self._digests: dict[Path, bytes] = {}
+
+    def __contains__(self, path: Path) -> bool:
+        made = self.made.get(_name(path, self.folder))
+        if not made:
+            return False
+        digest = self._digest(path)
+        inputs = {of_input for of_output, of_input in made if of_output == digest}
+        return bool(inputs) and any(self._digest(file) in inputs for file in self._others(path))
+
+    def _others(self, path: Path) -> Iterator[Path]:
+        """Files of the folder, first those that have the beginning of the name of ``path``."""
+        if is_remote(self.folder):
+            found = [file for file, _ in files(self.folder, recursive=False)]
+        else:
+            found = [file for file in path.parent.iterdir() if file.is_file()]
+        yield from sorted(found, key=lambda file: not path.name.startswith(file.stem))
+
+    def _digest(self, path: Path) -> bytes:
+        if path not in self._digests:
+            try:
+                self._digests[path] = _digest(path)
+            except OSError:
+                self._digests[path] = b""
+        return self._digests[path]
 
 
 def sha256(data: bytes) -> str:
@@ -187,10 +241,8 @@ def sha256(data: bytes) -> str:
 
 
 def _digest(path: Path) -> bytes:
-    if is_remote(path):
-        return hashlib.sha256(path.read_bytes()).digest()
-    with path.open("rb", buffering=0) as file:  # saves a third of the time of a small file
-        return hashlib.sha256(file.readall()).digest()
+    with open_regular(path) as file:
+        return hashlib.sha256(file.read()).digest()
 
 
 def _name(target: Path, root: Path) -> str:
@@ -203,7 +255,15 @@ def _name(target: Path, root: Path) -> str:
 
 
 def _append(path: Path, line: str) -> None:
-    """Add ``line`` whole or not at all, on a line of its own even after a torn one."""
+    """Add ``line`` whole or not at all, on a line of its own even after a torn one.
+
+    Raises ``OutputError`` when something else than a file of ours has the name of the manifest.
+    """
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise OutputError(
+            f"Cannot write {path}: it is a link or no file, and the manifest of results is one.",
+            hint="Remove it, or choose another -o.",
+        )
     with path.open("a+b") as file:
         size_bytes = file.seek(0, os.SEEK_END)
         torn = False
@@ -213,7 +273,7 @@ def _append(path: Path, line: str) -> None:
         try:
             file.write(b"\n" * torn + line.encode() + b"\n")
             file.flush()
-            os.fsync(file.fileno())
+            flush(file.fileno())
         except OSError:
             file.truncate(size_bytes)
             raise

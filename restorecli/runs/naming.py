@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from string import Formatter
+from typing import cast
 
 from restorecli.errors import OutputError, UsageError
-from restorecli.files.addresses import is_remote, path_of
+from restorecli.files.addresses import Address, is_remote, path_of
+from restorecli.files.regular import is_directory
 from restorecli.images import FORMAT_OF_SUFFIX, suffix_for
 from restorecli.limits import STREAM
 from restorecli.runs.items import Item
 
 BESIDE, IN_FOLDER = "{stem}.{task}{suffix}", "{stem}{suffix}"
 NAME_FIELDS = ("stem", "task", "model", "suffix")
+FOREIGN_SUFFIXES = {  # of pictures, none of which a folder would be called
+    ".arw", ".cr2", ".cr3", ".dng", ".eps", ".exr", ".gif", ".hdr", ".heic", ".heif", ".hif",
+    ".icns", ".ico", ".j2k", ".jp2", ".jpf", ".jpx", ".jxl", ".nef", ".orf", ".pam", ".pbm",
+    ".pdf", ".pfm", ".pgm", ".pnm", ".ppm", ".psd", ".raf", ".raw", ".rw2", ".svg", ".tga", ".wmf",
+}  # fmt: skip
 LONGEST_NAME_BYTES = 255  # on every common file system
 
 
@@ -44,7 +52,24 @@ class Naming:
         if self.template is not None:
             self.name(Path("photo.png"), "PNG", self.template)  # path tricks end here
         self._refuse_other_format()
-        _ = self.place  # an address that nothing can use ends here
+        self._refuse_foreign_ending()  # and an address that nothing can use
+
+    def _refuse_foreign_ending(self) -> None:
+        """A picture's ending that no result can have is no folder's name."""
+        place = self.place
+        if place is None or self._is_meant_as_folder or is_remote(place) or is_directory(place):
+            return
+        suffix = place.suffix.lower()
+        if suffix in FOREIGN_SUFFIXES and suffix not in FORMAT_OF_SUFFIX:
+            raise UsageError(
+                f"-o {self.output}: results cannot be written as {suffix[1:].upper()}.",
+                hint=f"Name a file that ends with one of {', '.join(sorted(FORMAT_OF_SUFFIX))}, or "
+                "a folder with a slash behind it.",
+            )
+
+    @property
+    def _is_meant_as_folder(self) -> bool:
+        return bool(self.output) and str(self.output).endswith(("/", os.sep))
 
     def _refuse_other_format(self) -> None:
         """``--format`` goes neither with another ending nor with a name that has to stay."""
@@ -80,9 +105,9 @@ class Naming:
     @cached_property
     def names_a_file(self) -> bool:
         """``-o`` has a picture's ending, and no folder has that name."""
-        if self.place is None:
+        if self.place is None or self._is_meant_as_folder:
             return False
-        return self.place.suffix.lower() in FORMAT_OF_SUFFIX and not self.place.is_dir()
+        return self.place.suffix.lower() in FORMAT_OF_SUFFIX and not is_directory(self.place)
 
     @property
     def folder(self) -> Path | None:
@@ -95,6 +120,12 @@ class Naming:
         fields = {"stem": path.stem, "suffix": suffix, "task": self.task, "model": self.model}
         name = (self.template or default).format_map(fields)
         if name in {"", ".", ".."} or any(c in name for c in "/\\\0"):
+            if "\\" in path.name:
+                raise OutputError(
+                    f"Cannot restore {path}: its name has a backslash, which parts folders on "
+                    "other systems.",
+                    hint="Rename it, or give it alone with -o FILE.",
+                )
             raise UsageError(
                 f"--name would call a result {name!r}, which is no plain file name.",
                 hint="Choose the folder with -o.",
@@ -131,13 +162,28 @@ class Naming:
             raise UsageError(
                 f"{folder} is a whole bucket: no folder is beside it.", hint="Give -o."
             )
-        return folder.with_name(f"{folder.resolve().name}.{self.task}")
+        return _beside(folder, self.task)
+
+
+def _beside(folder: Path, task: str) -> Path:
+    """The folder of results beside ``folder``; raises ``UsageError`` where nothing is beside it."""
+    if folder.name not in {"", ".."}:
+        return folder.with_name(f"{folder.resolve().name}.{task}")
+    whole = folder.resolve()  # of . and .., which say nothing of their own name
+    if not whole.name:
+        raise UsageError(f"{folder} is a whole drive: no folder is beside it.", hint="Give -o.")
+    place = whole.with_name(f"{whole.name}.{task}")
+    return place if folder.is_absolute() else Path(os.path.relpath(place))
 
 
 def in_place_error(path: Path, kind: str | None) -> OutputError | None:
     """Why ``path`` cannot be replaced by its result: the format has to stay what it is."""
-    named = FORMAT_OF_SUFFIX.get(path.suffix.lower())
-    if named == {"MPO": "JPEG"}.get(kind or "", kind):
+    if kind == "MPO":
+        return OutputError(
+            f"Cannot restore {path} in place: the further pictures in it would be lost.",
+            hint="Choose a new name with -o.",
+        )
+    if FORMAT_OF_SUFFIX.get(path.suffix.lower()) == kind:
         return None
     return OutputError(
         f"Cannot restore {path} in place: it is {kind}, which its name does not say "
@@ -164,8 +210,28 @@ def refuse_existing(targets: Sequence[Path]) -> None:
         more = f" and {len(targets) - 1} more" if len(targets) > 1 else ""
         raise OutputError(
             f"{targets[0]}{more} would be overwritten.",
-            hint="Give --overwrite to replace, --skip-existing to go on, or another -o.",
+            hint="Give --overwrite to replace, --skip-existing to keep, --resume to go on where an "
+            "earlier run ended, or another -o.",
         )
+
+
+def told_apart(items: Sequence[Item]) -> list[Item]:
+    """``items`` where a result whose format changes keeps the old ending before the new one.
+
+    Only where another result has its name: ``logo.gif`` beside ``logo.png`` becomes
+    ``logo.gif.png``.
+    """
+    folders: dict[str, str] = {}
+    usable = [item for item in items if item.error is None and not item.to_stdout]
+    taken = Counter(_key(item.target, folders) for item in usable)
+    found = []
+    for item in items:
+        old, new = item.source.suffix, item.target.suffix
+        changes = item.target.name == f"{item.source.stem}{new}" and old.lower() != new.lower()
+        if changes and taken[_key(item.target, folders)] > 1:
+            item = replace(item, target=item.target.with_name(f"{item.source.name}{new}"))
+        found.append(item)
+    return found
 
 
 def refuse_collisions(items: Sequence[Item], *, in_place: bool) -> None:
@@ -174,7 +240,7 @@ def refuse_collisions(items: Sequence[Item], *, in_place: bool) -> None:
     sources = {_key(item.source, folders) for item in items}
     targets: dict[str, Path] = {}
     for item in items:
-        if item.to_stdout:
+        if item.to_stdout or item.error:
             continue
         key = _key(item.target, folders)
         if key in targets:
@@ -197,7 +263,7 @@ def _key(path: Path, folders: dict[str, str]) -> str:
     million.
     """
     if is_remote(path):
-        return str(path)
+        return cast("Address", path).address
     folder, name = os.path.split(path)
     if os.path.islink(path) or name == "..":  # noqa: PTH114 (a Path is slower)
         folder, name = os.path.split(os.path.realpath(path))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import suppress
 from dataclasses import replace
 
+import numpy as np
 from numpy.typing import DTypeLike
 
 from restorecli.errors import OutputError, RestoreError
@@ -21,6 +21,8 @@ from restorecli.images import (
     read_file,
     verify,
 )
+from restorecli.images.photo import WHITE
+from restorecli.machine import streams
 from restorecli.report import Row
 from restorecli.runs.items import Item
 from restorecli.runs.manifest import Ledger, sha256
@@ -28,6 +30,7 @@ from restorecli.runs.resuming import finished_meanwhile
 from restorecli.scoring.score import InPass
 
 NEW_FILE_MODE = 0o666
+HARDLY = 0.2  # of 255, on average
 
 
 def read(item: Item, files: FileOptions) -> tuple[bytes, Photo, DTypeLike]:
@@ -55,6 +58,18 @@ def read(item: Item, files: FileOptions) -> tuple[bytes, Photo, DTypeLike]:
     return data, photo, dtype
 
 
+def hardly_changed(before: Photo, after: Photo) -> tuple[str, ...]:
+    """A note if the pixels are nearly those of the input: there was nothing to do, or no effect."""
+    import cv2
+
+    known = np.ascontiguousarray(before.in_depth(after.pixels.dtype).pixels)
+    total = cv2.norm(known, np.ascontiguousarray(after.pixels), cv2.NORM_L1)
+    change = 255 * total / after.pixels.size / WHITE[after.pixels.dtype]
+    if change >= HARDLY:
+        return ()
+    return (f"hardly changed: by {change:.2f} of 255 on average",)
+
+
 def write(
     item: Item, photo: Photo, files: FileOptions, ledger: Ledger, *, source: bytes
 ) -> tuple[str, ...]:
@@ -67,8 +82,7 @@ def write(
     )
     notes = lost_in(item.target, photo, metadata=files.metadata)
     if item.to_stdout:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        streams.write_output(data)
         return notes
     if item.in_place:
         verify(data, photo, item.target)
@@ -82,7 +96,7 @@ def write(
             ledger.record(item.target, item.root, **hashes)
 
     try:
-        write_atomically(
+        notes += write_atomically(
             item.target, data, overwrite=item.replaces, mode=mode, before_publishing=record
         )
     except OutputError:

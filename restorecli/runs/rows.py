@@ -54,7 +54,7 @@ def report_of(
 ) -> Report:
     """The report of a run whose rows are in the order of the selection."""
     exact = [row.exact for row in rows if row.exact is not None]
-    ignored = job.selection.ignored
+    ignored, left_out = job.selection.ignored, job.selection.left_out
     return Report(
         title=f"{job.task}, {len(rows)} picture{'' if len(rows) == 1 else 's'}",
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -62,11 +62,21 @@ def report_of(
         settings=settings.model_copy(update={"exact": all(exact) if exact else None}),
         rows=tuple(rows),
         notes=(
+            *_experimental(job),
             *([f"{ignored} other file(s) ignored"] if ignored else []),
+            *([f"{left_out} result(s) of an earlier {job.task} left out"] if left_out else []),
             *(job.scoring.notes if job.scoring else ()),
         ),
         interrupted=interrupted,
     )
+
+
+def _experimental(job: Job) -> list[str]:
+    """What is to be known of a network that is not good enough yet."""
+    model = job.engine.model
+    if model.entry is None or model.file is not None or not model.entry.experimental:
+        return []
+    return [f"{model.id} is experimental: {model.entry.experimental}"]
 
 
 def settings_of(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from restorecli.report import Report
 from restorecli.runs.job import Job
 from restorecli.runs.listener import Listener
+from restorecli.runs.targets import with_writable_targets
 
 
 def run(job: Job, listener: Listener) -> Report:
@@ -13,6 +16,7 @@ def run(job: Job, listener: Listener) -> Report:
     One bad picture never stops the rest, and Ctrl-C ends the run cleanly: the report tells. Raises
     a ``RestoreError``, before any picture is begun, for what cannot work at all.
     """
+    job = replace(job, selection=with_writable_targets(job.selection))
     if job.pool is not None:
         from restorecli.runs.ray import driver
 

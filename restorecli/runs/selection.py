@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
-import sys
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -14,24 +15,35 @@ from typing import Literal
 
 from natsort import os_sorted
 
-from restorecli.errors import InputError, RestoreError, UsageError
+from restorecli.errors import InputError, OutputError, RestoreError, UsageError
 from restorecli.files.addresses import Existing, is_remote, matching, path_of
+from restorecli.files.regular import IrregularError, open_regular, read_regular
 from restorecli.images import FORMAT_OF_SUFFIX, HEIC_SUFFIXES, identify
-from restorecli.images.finding import PICTURE_SUFFIXES, Candidate, candidates, is_folder
+from restorecli.images.finding import (
+    PICTURE_SUFFIXES,
+    Candidate,
+    candidates,
+    folders_below,
+    is_folder,
+)
 from restorecli.images.formats import HEAD_BYTES, foreign, refused_name
 from restorecli.images.reading import identify_data
 from restorecli.limits import STREAM
+from restorecli.machine import streams
 from restorecli.runs.items import STDIN, Item, Selection
-from restorecli.runs.manifest import recorded_outputs
+from restorecli.runs.manifest import OwnResults
 from restorecli.runs.naming import (
     IN_FOLDER,
     Naming,
     in_place_error,
     refuse_collisions,
     refuse_existing,
+    told_apart,
     too_long,
 )
 
+STREAM_FILES = {"/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"}
+LARGEST_LIST = 2**30  # bytes: ten million names
 # What happens to results that exist: nothing is done at all; they are replaced; they are kept;
 # those that the manifest calls finished are kept and those of ours replaced.
 WhatExists = Literal["refuse", "replace", "keep", "resume"]
@@ -46,7 +58,9 @@ def expand(arguments: Sequence[str]) -> list[Path]:
     """
     paths: list[Path] = []
     for argument in arguments:
-        if argument == STREAM:
+        if argument == STREAM or argument in STREAM_FILES:
+            if STDIN in paths:
+                raise UsageError("Standard input can be given once only.")
             paths.append(STDIN)
         elif argument.startswith("@") and not os.path.lexists(argument):
             paths += _listed(argument[1:])
@@ -54,20 +68,57 @@ def expand(arguments: Sequence[str]) -> list[Path]:
             found = os_sorted(matching(argument))
             paths += [path_of(name) for name in found] or [path_of(argument)]
         else:
-            paths.append(path_of(argument))
+            paths.append(_named(argument))
     return paths
+
+
+def _named(argument: str) -> Path:
+    """The path that ``argument`` names; ``~`` is the home, where the shell has left it."""
+    if argument.startswith("~") and not os.path.lexists(argument):
+        argument = os.path.expanduser(argument)  # noqa: PTH111 (which fails without a home)
+    return path_of(argument)
 
 
 def _listed(name: str) -> list[Path]:
     try:
-        data = sys.stdin.buffer.read() if name == STREAM else path_of(name).read_bytes()
+        data = streams.read_input() if name == STREAM else _read_list(path_of(name))
     except OSError as error:
+        how = "@- reads a list from standard input."
         raise InputError(
             f"Cannot read the list {name}: {error.strerror or error}.",
-            hint=f"For a file that is called @{name} give ./@{name}.",
+            hint=how
+            if isinstance(error, IrregularError)
+            else f"For a file that is called @{name} give ./@{name}.",
         ) from error
+    paths = [_named(line) for line in _lines(data) if line.strip()]
+    if not paths:
+        raise InputError(f"The list {name} names no picture.", hint="Write one name on each line.")
+    return paths
+
+
+def _read_list(path: Path) -> bytes:
+    return path.read_bytes() if is_remote(path) else read_regular(path, most_bytes=LARGEST_LIST)
+
+
+def _lines(data: bytes) -> list[str]:
+    """The names in a list in UTF-8, in UTF-16 with its mark, or in a Western encoding of old."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return re.split(r"\r\n|\r|\n", data.decode("utf-16", errors="replace"))
+    data = data.removeprefix(codecs.BOM_UTF8)
     lines = data.split(b"\0") if b"\0" in data else data.splitlines()
-    return [path_of(os.fsdecode(line)) for line in lines if line.strip()]
+    return [_name_in_list(line) for line in lines]
+
+
+def _name_in_list(line: bytes) -> str:
+    """A name as its bytes say, unless only the letters that they had in Windows are a file."""
+    name = os.fsdecode(line)
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        western = line.decode("cp1252", errors="replace")
+        if not os.path.lexists(name) and os.path.lexists(western):
+            return western
+    return name
 
 
 def select(
@@ -84,13 +135,13 @@ def select(
     folder instead. Raises ``OutputError`` for two inputs with one target, for targets that exist
     (if ``existing`` says ``refuse``) and for targets that are inputs.
     """
-    if (naming.to_stdout or naming.names_a_file) and (len(inputs) != 1 or inputs[0].is_dir()):
+    if (naming.to_stdout or naming.names_a_file) and (len(inputs) != 1 or is_folder(inputs[0])):
         raise UsageError(
             f"-o {naming.output} names one file, but there may be several results.",
             hint="Name a folder.",
         )
     items: list[Item] = []
-    ignored = 0
+    ignored = left_out = 0
     resume = existing == "resume"
     keeps_manifest = len(inputs) > 1 or resume or naming.in_place or naming.folder is not None
     looks_back = resume and not naming.in_place
@@ -98,19 +149,49 @@ def select(
         if path is STDIN:
             items.append(_stream(naming))
         elif is_folder(path):
-            found, others = _in_folder(path, naming, recursive=recursive, resume=looks_back)
-            items += found
-            ignored += others
+            found = _in_folder(path, naming, recursive=recursive, resume=looks_back)
+            items += found.items
+            ignored += found.ignored
+            left_out += found.left_out
         else:
             item = _single(path, naming, resume=looks_back)
             if keeps_manifest and not item.to_stdout:
                 item = replace(item, root=naming.folder or item.target.parent)
             items.append(item)
     items = [replace(item, fate=item.error or too_long(item.target) or "new") for item in items]
+    if not naming.template:
+        items = told_apart(items)
     refuse_collisions(items, in_place=naming.in_place)
-    return Selection(
-        items=_with_fates(items, "replace" if naming.in_place else existing), ignored=ignored
+    selection = Selection(
+        items=_with_fates(items, "replace" if naming.in_place else existing),
+        ignored=ignored,
+        left_out=left_out,
     )
+    if not items:
+        raise _nothing(inputs, naming, selection, recursive=recursive)
+    return selection
+
+
+def _nothing(
+    inputs: Sequence[Path], naming: Naming, selection: Selection, *, recursive: bool
+) -> InputError:
+    """Why there is nothing to do, and what could be meant."""
+    named = ", ".join(map(str, inputs[:3])) + ("" if len(inputs) <= 3 else ", …")
+    seen = []
+    if selection.ignored:
+        seen.append(_count(selection.ignored, "file is no picture", "files are no pictures"))
+    if selection.left_out:
+        what = f"of an earlier {naming.task}"
+        seen.append(_count(selection.left_out, f"is a result {what}", f"are results {what}"))
+    below = 0 if recursive else sum(map(folders_below, inputs))
+    hint = f"{'; '.join(seen)}. " if seen else ""
+    if below:
+        hint += f"{_count(below, 'folder', 'folders')} below: -r looks into them."
+    return InputError(f"No pictures in {named}.", hint=hint.strip())
+
+
+def _count(number: int, one: str, several: str) -> str:
+    return f"{number:,} {one if number == 1 else several}"
 
 
 def _with_fates(items: Sequence[Item], existing: WhatExists) -> list[Item]:
@@ -142,7 +223,7 @@ def _kind(path: Path, *, result: Path | None = None) -> str | None:
 
 def _stream(naming: Naming) -> Item:
     """The picture on standard input, which goes to ``-o`` or to standard output."""
-    data = sys.stdin.buffer.read()
+    data = streams.read_input()
     target = naming.of_stream(identify_data(io.BytesIO(data)))
     return Item(source=STDIN, target=target, data=data, to_stdout=naming.place is None)
 
@@ -151,6 +232,8 @@ def _single(path: Path, naming: Naming, *, resume: bool) -> Item:
     """A file that was named: whatever is wrong with it is an error."""
     error: RestoreError | None = None
     kind = None
+    if "\\" in path.name and not is_remote(path) and not naming.names_a_file:
+        return _unnameable(path, naming)
     try:
         kind = _kind(path, result=naming.of_file(path, None) if resume else None)
         if kind is None:
@@ -165,23 +248,31 @@ def _single(path: Path, naming: Naming, *, resume: bool) -> Item:
     return Item(source=path, target=naming.of_file(path, kind), fate=error or "new")
 
 
+def _unnameable(path: Path, naming: Naming) -> Item:
+    """A file whose name no result can have fails alone."""
+    try:
+        target = naming.of_file(path, None)
+    except OutputError as error:
+        return Item(source=path, target=path, fate=error)
+    return Item(source=path, target=target)
+
+
 def _not_an_image(path: Path) -> InputError:
-    if not path.stat().st_size:
-        return InputError(f"Cannot read {path}: the file is empty (0 bytes).")
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         head = file.read(HEAD_BYTES)
+    if not head:
+        return InputError(f"Cannot read {path}: the file is empty (0 bytes).")
     if kind := foreign(head) or refused_name(head):
         return InputError(f"Cannot restore {path}: it is {kind}, not a picture.")
     start = head[:12].decode("latin-1")
     return InputError(f"Cannot read {path}: not an image (starts with {start!r}).")
 
 
-def _in_folder(
-    folder: Path, naming: Naming, *, recursive: bool, resume: bool
-) -> tuple[list[Item], int]:
+def _in_folder(folder: Path, naming: Naming, *, recursive: bool, resume: bool) -> Selection:
     """Pictures in ``folder`` by content; other files are counted, broken pictures are items."""
     root = naming.of_folder(folder)
-    own = set() if naming.in_place else recorded_outputs(folder)
+    own = OwnResults(folder, naming.task)
+    left_out = 0
 
     def target_of(path: Path, kind: str | None) -> Path:
         if naming.in_place:
@@ -193,7 +284,10 @@ def _in_folder(
         return _kind(path, result=target_of(path, None) if resume else None)
 
     def is_result(path: Path) -> bool:
-        return path in own or (not naming.in_place and _is_result(path, naming.task))
+        nonlocal left_out
+        is_own = not naming.in_place and (path in own or _is_result(path, naming.task))
+        left_out += is_own
+        return is_own
 
     look = partial(candidates, recursive=recursive, is_result=is_result, kind_of=kind_of)
     items = []
@@ -203,11 +297,14 @@ def _in_folder(
             ignored += 1
             continue
         error = found.error or _problem(found, naming)
-        target = target_of(found.path, found.kind)
+        try:
+            target = target_of(found.path, found.kind)
+        except OutputError as problem:  # a name that no result can have
+            target, error = found.path, error or problem
         items.append(
             Item(source=found.path, target=target, folder=folder, root=root, fate=error or "new")
         )
-    return items, ignored
+    return Selection(items=items, ignored=ignored, left_out=left_out)
 
 
 def _is_ignored(found: Candidate) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -11,8 +12,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from restorecli.errors import InputError, UsageError
 from restorecli.files.atomic import write_atomically
+from restorecli.files.regular import is_directory
 from restorecli.images.finding import find_pictures
 from restorecli.images.seen import eight_bits, read_pixels
+from restorecli.limits import DEFAULT_MAX_PIXELS
 from restorecli.machine.versions import versions
 from restorecli.report import LabelledPicture, Report, Row, Settings
 from restorecli.report.words import printable
@@ -35,7 +38,7 @@ def compose_comparison(
     """
     if len(paths) < 2:
         raise UsageError("restore compare needs at least two pictures or two folders.")
-    if len({path.is_dir() for path in paths}) > 1 and all(path.exists() for path in paths):
+    if len(set(map(is_directory, paths))) > 1 and all(map(os.path.exists, paths)):
         raise UsageError("restore compare takes pictures or folders, not both.")
     labels = _labels(paths)
     first, *rest = (find_pictures([path]) for path in paths)
@@ -70,7 +73,9 @@ def compose_comparison(
     )
 
 
-def write_sheet(report: Report, path: Path, *, cell_px: int) -> None:
+def write_sheet(
+    report: Report, path: Path, *, cell_px: int, max_pixels: int = DEFAULT_MAX_PIXELS
+) -> None:
     """One PNG with a line per picture and a column per version; pictures are never enlarged.
 
     Raises:
@@ -78,7 +83,10 @@ def write_sheet(report: Report, path: Path, *, cell_px: int) -> None:
         UsageError: the sheet would be too large.
         OutputError: the file cannot be written.
     """
-    lines = [[_cell(Path(shown.path), cell_px) for shown in row.pictures()] for row in report.rows]
+    lines = [
+        [_cell(Path(shown.path), cell_px, max_pixels) for shown in row.pictures()]
+        for row in report.rows
+    ]
     labels = [shown.label for shown in report.rows[0].pictures()]
     columns = [max(line[i].width for line in lines) for i in range(len(labels))]
     heights = [max(cell.height for cell in line) for line in lines]
@@ -105,9 +113,8 @@ def write_sheet(report: Report, path: Path, *, cell_px: int) -> None:
     write_atomically(path, stream.getvalue(), overwrite=True)
 
 
-def _cell(path: Path, cell_px: int) -> Image.Image:
-    pixels = read_pixels(path)
-    image = Image.fromarray(eight_bits(pixels)).convert("RGB")
+def _cell(path: Path, cell_px: int, max_pixels: int) -> Image.Image:
+    image = Image.fromarray(eight_bits(read_pixels(path, max_pixels=max_pixels))).convert("RGB")
     if image.width > cell_px:
         height = max(1, round(image.height * cell_px / image.width))
         image = image.resize((cell_px, height), Image.Resampling.LANCZOS)

@@ -6,9 +6,10 @@ import multiprocessing
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,14 @@ from numpy.typing import NDArray
 from restorecli.errors import RestoreError
 from restorecli.images.finding import Found, Picture, find_pictures
 from restorecli.images.seen import read_pixels
+from restorecli.limits import DEFAULT_MAX_PIXELS
 from restorecli.machine.allocator import keep_freed_memory
 from restorecli.machine.cores import available_cores
 from restorecli.report import LabelledPicture, Row
 from restorecli.scoring.metrics import EXTRA_METRICS, Protocol, extra_metric, score
 from restorecli.scoring.pairing import Pairing, pair
 
+Reader = Callable[[Path], NDArray[Any]]  # of a file → its pixels as they are seen
 WORTH_A_POOL = 32  # pairs; below that, starting processes takes longer than they save
 PAIRS_PER_MESSAGE = 4
 
@@ -96,6 +99,7 @@ def score_all(
     extras: Sequence[str] = (),
     other_label: str = "other",
     jobs: int | None = None,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
 ) -> Iterator[Row]:
     """Score every task, in order; a picture that cannot be scored becomes a failed row.
 
@@ -105,6 +109,7 @@ def score_all(
         extras: names of further scores.
         other_label: what the other method is called in the rows.
         jobs: processes; by default one per available core. Learned scores always use one.
+        max_pixels: pictures that promise more are not decoded.
 
     Raises:
         UsageError: an extra score is unknown or its package is not installed.
@@ -115,13 +120,18 @@ def score_all(
     if any(EXTRA_METRICS[name].learned for name in extras) or len(tasks) < WORTH_A_POOL:
         jobs = 1
     keep_freed_memory()
-    work = [(task, protocol, tuple(extras), other_label) for task in tasks]
+    read = partial(read_pixels, max_pixels=max_pixels)
+    work = [(task, protocol, tuple(extras), other_label, read) for task in tasks]
     if jobs == 1:
         yield from (_row(item) for item in work)
         return
-    executor = ProcessPoolExecutor(
-        jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
-    )
+    try:
+        executor = ProcessPoolExecutor(
+            jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
+        )
+    except (OSError, ImportError):  # no /dev/shm, as in some containers: no semaphores
+        yield from (_row(item) for item in work)
+        return
     try:
         yield from executor.map(_row, work, chunksize=PAIRS_PER_MESSAGE)
     finally:
@@ -135,6 +145,7 @@ class InPass:
     protocol: Protocol
     references: Mapping[Path, Path]  # input → reference
     notes: tuple[str, ...] = ()  # on what could not be paired
+    max_pixels: int = DEFAULT_MAX_PIXELS  # pictures that promise more are not decoded
 
     def scores(self, source: Path, picture: Path) -> dict[str, float]:
         """Scores of ``picture``, which shows what ``source`` shows; none without a reference.
@@ -144,7 +155,8 @@ class InPass:
         reference = self.references.get(source)
         if reference is None:
             return {}
-        return score(read_pixels(picture), read_pixels(reference), self.protocol)
+        read = partial(read_pixels, max_pixels=self.max_pixels)
+        return score(read(picture), read(reference), self.protocol)
 
 
 def in_pass(inputs: Found, reference: Path, protocol: Protocol, *, allow_missing: bool) -> InPass:
@@ -163,13 +175,15 @@ def in_pass(inputs: Found, reference: Path, protocol: Protocol, *, allow_missing
 def _start_worker() -> None:
     import cv2
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # the parent decides what Ctrl-C means
+        if number := getattr(signal, name, None):
+            signal.signal(number, signal.SIG_IGN)
     cv2.setNumThreads(1)
     keep_freed_memory()
 
 
-def _row(work: tuple[Task, Protocol, tuple[str, ...], str]) -> Row:
-    task, protocol, extras, other_label = work
+def _row(work: tuple[Task, Protocol, tuple[str, ...], str, Reader]) -> Row:
+    task, protocol, extras, other_label, read = work
     start = time.perf_counter()
     known: dict[str, Any] = {
         "name": task.name,
@@ -177,12 +191,12 @@ def _row(work: tuple[Task, Protocol, tuple[str, ...], str]) -> Row:
         "reference": str(task.reference),
     }
     try:
-        reference = read_pixels(task.reference)
-        restored = read_pixels(task.restored)
+        reference = read(task.reference)
+        restored = read(task.restored)
         known |= {"height_px": restored.shape[0], "width_px": restored.shape[1]}
         known["scores_after"] = _scores(restored, reference, protocol, extras)
         if task.other is not None:
-            other = _scores(read_pixels(task.other), reference, protocol, extras)
+            other = _scores(read(task.other), reference, protocol, extras)
             known["others"] = (
                 LabelledPicture(label=other_label, path=str(task.other), scores=other),
             )

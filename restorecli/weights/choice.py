@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from restorecli.errors import WeightsError
+from restorecli.files.addresses import redacted
+from restorecli.files.regular import TooLargeError, read_regular
 from restorecli.weights.registry import WeightEntry, registry
 
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # paths lose one of the slashes
 LARGEST_BYTES = 2**30  # ten times the largest published checkpoint
 
 
@@ -92,16 +96,23 @@ def choose_model(
 
 
 def read_bytes(path: Path) -> bytes:
-    """Content of a file that can be a checkpoint; raises ``WeightsError``."""
+    """Content of a file that can be a checkpoint; raises ``WeightsError``.
+
+    Its size is looked at before it is read; a pipe or a device is not read at all.
+    """
+    if ADDRESS.match(str(path)):
+        raise WeightsError(
+            f"{redacted(str(path))} is an address; weights are read from a file.",
+            hint="Download it first; `restore models download` knows published ones.",
+        )
     try:
-        size = path.stat().st_size
-        if size > LARGEST_BYTES:
-            raise WeightsError(
-                f"{path} has {size / 1e6:,.0f} MB; a checkpoint may have {LARGEST_BYTES / 1e6:,.0f}"
-                " MB at most.",
-                hint="Export the network alone, without the state of its training.",
-            )
-        return path.read_bytes()
+        return read_regular(path, most_bytes=LARGEST_BYTES)
+    except TooLargeError as error:
+        raise WeightsError(
+            f"{path} has {path.stat().st_size / 1e6:,.0f} MB; a checkpoint may have "
+            f"{LARGEST_BYTES / 1e6:,.0f} MB at most.",
+            hint="Export the network alone, without the state of its training.",
+        ) from error
     except FileNotFoundError as error:
         raise WeightsError(f"There is no weights file {path}.", hint="Check the name.") from error
     except OSError as error:

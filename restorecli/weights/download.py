@@ -7,11 +7,12 @@ its size and hash are the ones in the registry.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
-import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +30,16 @@ from huggingface_hub.errors import (
 from tqdm import tqdm
 
 from restorecli.errors import WeightsError
+from restorecli.files.addresses import hub_token
+from restorecli.files.regular import TooLargeError
 from restorecli.weights.choice import LARGEST_BYTES
 from restorecli.weights.install import import_file, install, record
-from restorecli.weights.places import cache_folder, lock
+from restorecli.weights.places import ELSEWHERE, cache_folder, lock
 from restorecli.weights.reading import Checkpoint, read_checkpoint
 from restorecli.weights.registry import HubPlace, WeightEntry, hub_place
 from restorecli.weights.store import is_unchanged
 
 NOT_HERE = "there is no connection, and it is not in the Hub's cache"
-PUBLIC_ENDPOINT = "https://huggingface.co"
 ATTEMPTS = 5  # without a new byte between them
 LONGEST_PAUSE_S = 8
 PASSING = {408, 429, 500, 502, 503, 504}  # answers that may be others in a moment
@@ -111,10 +113,19 @@ def _fetched(entry: WeightEntry, offline: bool, on_progress: Progress) -> Checkp
         return checkpoint
     place = hub_place(entry.source)
     was_there = _cached(place) is not None
-    path = _from_hub(place, offline, on_progress, entry.url, elsewhere)
+    fetch = partial(
+        _from_hub,
+        place,
+        offline,
+        on_progress,
+        entry.url,
+        elsewhere,
+        most_bytes=entry.size_bytes or LARGEST_BYTES,
+    )
+    path = fetch()
     problem = _difference(entry, path)
     if problem and was_there and not offline:  # the client's cache was altered
-        path = _from_hub(place, offline, on_progress, entry.url, elsewhere, force=True)
+        path = fetch(force=True)
         problem = _difference(entry, path)
     if problem:
         raise _wrong_file(entry, problem)
@@ -168,11 +179,13 @@ def _from_hub(
     address: str,
     hint: str = "Check the address, the connection and HF_TOKEN.",
     *,
+    most_bytes: int = LARGEST_BYTES,
     force: bool = False,
 ) -> Path:
     """The file in the client's cache, downloaded if need be.
 
     Offline the client is not even asked: it would send a request of its own before it looks.
+    It ends with ``WeightsError`` as soon as more than ``most_bytes`` are promised or have come.
     """
     if offline:
         if path := _cached(place):
@@ -186,9 +199,9 @@ def _from_hub(
                 place.file,
                 repo_type=place.kind,
                 revision=place.revision,
-                token=_token(),
+                token=hub_token(),
                 force_download=force,
-                tqdm_class=_bar_for(on_progress),
+                tqdm_class=_bar_for(on_progress, most_bytes),
             )
         )
     except Exception as error:
@@ -196,13 +209,6 @@ def _from_hub(
         if reason is None:
             raise
         raise WeightsError(f"Cannot get {address}: {reason}.", hint=hint) from error
-
-
-def _token() -> str | bool | None:
-    """A saved token belongs to the public Hub; another endpoint gets one only by ``HF_TOKEN``."""
-    if constants.ENDPOINT.rstrip("/") == PUBLIC_ENDPOINT:
-        return None  # the client's own choice
-    return os.environ.get("HF_TOKEN") or False
 
 
 def _reason(error: Exception) -> str | None:
@@ -223,23 +229,35 @@ def _reason(error: Exception) -> str | None:
         return "there is no such repository, or it is not open to you"
     if isinstance(error, HfHubHTTPError):
         return f"the server answered {error.response.status_code}"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if isinstance(error, OSError) or type(error).__module__.split(".")[0] in {"httpx", "httpx2"}:
         first = (str(error).splitlines() or [""])[0].rstrip(".")
         return first or type(error).__name__
     return None
 
 
-def _bar_for(on_progress: Progress) -> type[Any]:
-    """A tqdm class for the client that draws nothing and tells ``on_progress``."""
+def _bar_for(on_progress: Progress, most_bytes: int) -> type[Any]:
+    """A tqdm class for the client that draws nothing, tells ``on_progress`` and ends excess."""
 
     class Bar(tqdm):  # type: ignore[misc]
         def __init__(self, *args: Any, **options: Any) -> None:
             options["disable"] = True
             self.whole: int | None = options.get("total")
+            self.come = int(options.get("initial") or 0)
             super().__init__(*args, **options)
+            self._refuse_more_than_promised(self.whole or 0)
 
         def update(self, n: float | None = 1) -> None:
+            self.come += int(n or 0)
+            self._refuse_more_than_promised(self.come)
             on_progress(int(n or 0), self.whole)
+
+        def _refuse_more_than_promised(self, size_bytes: int) -> None:
+            if size_bytes > most_bytes:
+                raise TooLargeError(
+                    errno.EFBIG, f"it has {size_bytes:,} bytes, expected {most_bytes:,}"
+                )
 
     return Bar
 
@@ -253,30 +271,39 @@ def _from_address(entry: WeightEntry, offline: bool, on_progress: Progress, hint
 
     No token is sent. What has come stays when the connection breaks for good.
     """
-    partial = cache_folder() / "partial" / f"{entry.sha256 or entry.id}.part"
-    partial.parent.mkdir(parents=True, exist_ok=True)
+    begun = cache_folder() / "partial" / f"{entry.sha256 or entry.id}.part"
+    _prepare(begun.parent)
     failures = 0
     while True:
-        before = partial.stat().st_size if partial.exists() else 0
+        before = begun.stat().st_size if begun.exists() else 0
         if offline:
             raise WeightsError(f"Cannot get {entry.url}: there is to be no connection.", hint=hint)
         try:
-            _append(entry, partial, on_progress)
-            return partial
+            _append(entry, begun, on_progress)
+            return begun
         except Exception as error:
             reason = _reason(error)
             if reason is None:
                 raise
-            grown = partial.exists() and partial.stat().st_size > before
+            grown = begun.exists() and begun.stat().st_size > before
             failures = 0 if grown else failures + 1
             if failures >= ATTEMPTS or isinstance(error, (_RefusedError, OfflineModeIsEnabled)):
                 raise WeightsError(f"Cannot get {entry.url}: {reason}.", hint=hint) from error
             time.sleep(min(2**failures, LONGEST_PAUSE_S))
 
 
-def _append(entry: WeightEntry, partial: Path, on_progress: Progress) -> None:
-    """Add to ``partial`` what it lacks; a server that cannot resume makes it start over."""
-    have = partial.stat().st_size if partial.exists() else 0
+def _prepare(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WeightsError(
+            f"Cannot write {folder}: {error.strerror or error}.", hint=ELSEWHERE
+        ) from error
+
+
+def _append(entry: WeightEntry, begun: Path, on_progress: Progress) -> None:
+    """Add to ``begun`` what it lacks; a server that cannot resume makes it start over."""
+    have = begun.stat().st_size if begun.exists() else 0
     if have and have == entry.size_bytes:
         return
     session = huggingface_hub.get_session()
@@ -284,13 +311,13 @@ def _append(entry: WeightEntry, partial: Path, on_progress: Progress) -> None:
     timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
     with session.stream("GET", entry.url, headers=headers, timeout=timeout) as response:
         if response.status_code == 416:  # what we have is no beginning of that file
-            partial.unlink()
+            begun.unlink()
             raise OSError("the file there is shorter than what had come")
         if response.status_code >= 400:
             kind = OSError if response.status_code in PASSING else _RefusedError
             raise kind(f"the server answered {response.status_code}")
         resumed = response.status_code == 206
-        with partial.open("ab" if resumed else "wb") as file:
+        with begun.open("ab" if resumed else "wb") as file:
             on_progress(have if resumed else 0, entry.size_bytes)
             for piece in response.iter_bytes():
                 if file.tell() + len(piece) > (entry.size_bytes or LARGEST_BYTES):

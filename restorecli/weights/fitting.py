@@ -18,6 +18,7 @@ from restorecli.weights.registry import Options, OptionValue
 from restorecli.weights.spectral import simplest, spectral_network_of, spectral_options_of
 
 State = Mapping[str, Tensor]
+MOST_STAGES, MOST_BLOCKS, LARGEST_OPTION = 16, 64, 1024  # far above any published network
 LEVELS = ("encoder_level1", "encoder_level2", "encoder_level3", "latent")
 CALIBRATION = "attn.calibration.dwconv.weight"
 
@@ -33,7 +34,7 @@ def architecture_of(
     if stated is not None and name in {None, stated}:
         try:
             options = json.loads(described.get("options", "{}"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise WeightsError(f"{path}: its options are not JSON.") from error
         if not isinstance(options, dict):
             raise WeightsError(f"{path}: its options are not a table of names and values.")
@@ -66,7 +67,9 @@ def as_published(state: State) -> State:
 def build(path: Path, name: str, options: Options) -> Network | SpectralNetwork:
     """An empty network of that name and options; ``WeightsError`` when they are impossible."""
     if name not in NETWORKS:
-        raise WeightsError(f"{path} is for an unknown network {name!r}.")
+        raise WeightsError(f"{path} is for an unknown network {name[:40]!r}.")
+    if not all(_is_bounded(value) for value in options.values()):
+        raise WeightsError(f"{path}: its options describe a network beyond all measure.")
     try:
         with torch.device("meta"):  # no time for random numbers that are overwritten at once
             constructor: Callable[..., Network | SpectralNetwork] = NETWORKS[name]
@@ -74,6 +77,17 @@ def build(path: Path, name: str, options: Options) -> Network | SpectralNetwork:
     except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         first = (str(error).splitlines() or [""])[0]
         raise WeightsError(f"{path}: its options do not fit {name}: {first}.") from error
+
+
+def _is_bounded(value: object) -> bool:
+    """Whether an option is a word, or small numbers; building what it describes ends soon."""
+    if isinstance(value, (list, tuple)):  # blocks or heads of each level
+        return len(value) <= MOST_STAGES and all(
+            isinstance(part, int) and 0 <= part <= MOST_BLOCKS for part in value
+        )
+    if isinstance(value, (int, float)):
+        return -1 <= value <= LARGEST_OPTION
+    return value is None or (isinstance(value, str) and len(value) <= LARGEST_OPTION)
 
 
 def fill(network: Network | SpectralNetwork, state: State, path: Path, name: str) -> None:

@@ -13,7 +13,7 @@ import tomlkit
 from restorecli.errors import OutputError, UsageError, WeightsError
 from restorecli.files.atomic import write_atomically
 from restorecli.weights.fitting import State, architecture_of, as_published, build, fill
-from restorecli.weights.places import HOME_VARIABLE, lock, registry_path
+from restorecli.weights.places import ELSEWHERE, lock, registry_path
 from restorecli.weights.reading import Checkpoint, read_checkpoint
 from restorecli.weights.registry import Options, Registry, WeightEntry, own_registry, registry
 from restorecli.weights.store import discard, keep
@@ -193,6 +193,4 @@ def _write(document: tomlkit.TOMLDocument) -> None:
         data = tomlkit.dumps(document).encode()
         write_atomically(registry_path(), data, overwrite=True)
     except OutputError as error:
-        raise WeightsError(
-            error.message, hint=f"Set {HOME_VARIABLE} to a folder that can be written."
-        ) from error
+        raise WeightsError(error.message, hint=ELSEWHERE) from error

@@ -11,7 +11,6 @@ import json
 import pickle
 import re
 import struct
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from torch import Tensor
 
 from restorecli.errors import WeightsError
 from restorecli.weights.choice import CheckpointFile
+from restorecli.weights.pickles import refuse_hostile
 
 STATE_KEYS = ("params_ema", "params", "state_dict")  # where published files keep their tensors
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -95,10 +95,7 @@ def _metadata(data: bytes) -> Mapping[str, str]:
 
 def _unpickled(data: bytes) -> dict[Any, Any]:
     """The dictionary of tensors in a PyTorch file, by the restricted unpickler."""
-    if data[:2] == b"PK":  # its records could unfold to any size
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            if any(record.compress_type != zipfile.ZIP_STORED for record in archive.infolist()):
-                raise ValueError("its records are compressed, which PyTorch never does")
+    refuse_hostile(data)
     content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     for key in STATE_KEYS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,14 +16,16 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from pydantic import model_validator as check
 
 from restorecli.errors import WeightsError
+from restorecli.files.regular import read_regular
 from restorecli.limits import MULTIPLE_PX
-from restorecli.weights.places import cache_folder, registry_path
+from restorecli.weights.places import cache_folder, has_home, registry_path
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
+LARGEST_REGISTRY_BYTES = 2**24
 PACKAGE = Path(__file__).parents[1]
 BUNDLED = Path(__file__).parent / "bundled"
 FULL_SIZE_DIM = 48  # width of every published network; bundled ones are narrower
@@ -253,8 +256,13 @@ def hub_place(address: str) -> HubPlace:
 
 def installed_path(sha256: str) -> Path | None:
     """The file in our cache that was made from the published file ``sha256``."""
+    if not has_home():
+        return None
     folder = cache_folder() / "models" / sha256
-    return next(iter(sorted(folder.glob("*.safetensors"))), None)
+    try:
+        return next(iter(sorted(folder.glob("*.safetensors"))), None)
+    except OSError:  # a home that may not be looked into: nothing of it can be used
+        return None
 
 
 class Registry(Mapping[str, WeightEntry]):
@@ -268,7 +276,7 @@ class Registry(Mapping[str, WeightEntry]):
         try:
             return self._entries[self._renamed.get(entry_id, entry_id)]
         except KeyError:
-            near = difflib.get_close_matches(entry_id, self._entries, n=1, cutoff=0.5)
+            near = difflib.get_close_matches(entry_id, self._entries, n=1, cutoff=0.6)
             hint = f"Did you mean {near[0]!r}? " if near else ""
             raise WeightsError(
                 f"There is no model {entry_id!r}.",
@@ -360,11 +368,21 @@ def registry() -> Registry:
 
 def own_registry() -> Registry:
     """What the user has added: ``weights.toml`` in their own folder, or nothing."""
+    if not has_home():
+        return Registry({})
     path = registry_path()
     try:
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise WeightsError(f"Cannot read {path}: {error}.") from error
+        text = read_regular(path, most_bytes=LARGEST_REGISTRY_BYTES).decode("utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return Registry({})
+    except PermissionError as error:
+        if not os.access(path.parent, os.X_OK):  # the home of another user, as in containers
+            return Registry({})
+        raise WeightsError(f"Cannot read {path}: {error.strerror}.") from error
+    except OSError as error:
+        raise WeightsError(f"Cannot read {path}: {error.strerror or error}.") from error
+    except UnicodeDecodeError as error:
+        raise WeightsError(f"Cannot read {path}: {error}.", hint="Save it as UTF-8.") from error
     return read_registry(text, name=str(path))
 
 

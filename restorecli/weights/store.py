@@ -16,7 +16,7 @@ import safetensors.torch
 from restorecli.errors import OutputError, WeightsError
 from restorecli.files.atomic import write_atomically
 from restorecli.weights.fitting import State
-from restorecli.weights.places import HOME_VARIABLE, cache_folder
+from restorecli.weights.places import ELSEWHERE, cache_folder
 from restorecli.weights.registry import Options, installed_path
 
 
@@ -29,9 +29,7 @@ def keep(sha256: str, state: State, network: str, options: Options) -> Path:
     try:
         write_atomically(path, data, overwrite=True)
     except OutputError as error:
-        raise WeightsError(
-            error.message, hint=f"Set {HOME_VARIABLE} to a folder that can be written."
-        ) from error
+        raise WeightsError(error.message, hint=ELSEWHERE) from error
     for other in path.parent.glob("*.safetensors"):  # only now: a failed write has lost nothing
         if other != path:
             other.unlink()

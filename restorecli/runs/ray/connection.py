@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import signal
 import socket
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 from restorecli.errors import DeviceError, UsageError
 from restorecli.machine.cores import available_cores
 from restorecli.runs.job import Pool
 
+LOOPBACK = "127.0.0.1"
+OWN_TOKEN = secrets.token_hex(32)  # of the Rays that this process starts
+TOKEN_VARIABLES = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}
 ANSWER_S = 5  # for a cluster to answer at its address
 DEFAULTS = {  # unless the user has said otherwise
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -29,6 +34,12 @@ def cluster(pool: Pool) -> Iterator[None]:
     Raises ``UsageError`` without Ray, ``DeviceError`` when nothing answers at the address or its
     versions are others.
     """
+    with nullcontext() if pool.address else _closed_to_others(), _joined(pool):
+        yield
+
+
+@contextmanager
+def _joined(pool: Pool) -> Iterator[None]:
     try:
         import ray
     except ImportError as error:
@@ -43,6 +54,7 @@ def cluster(pool: Pool) -> Iterator[None]:
     if pool.address is not None:
         _refuse_silence(pool.address)
     own: dict[str, Any] = {
+        "_node_ip_address": LOOPBACK,  # nobody else is to reach it
         "num_cpus": max(available_cores(), (pool.actors or 0) * pool.cpus),
         "include_dashboard": False,
     }
@@ -57,6 +69,11 @@ def cluster(pool: Pool) -> Iterator[None]:
     except ConnectionError as error:
         raise _unreachable(pool.address or "this machine") from error
     except RuntimeError as error:
+        if "uthentication" in type(error).__name__ or "AUTH_TOKEN" in str(error):
+            raise DeviceError(
+                f"The Ray cluster at {pool.address} asks for a token, and this one does not do.",
+                hint="Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH.",
+            ) from error
         if "Version mismatch" not in str(error):
             raise
         raise DeviceError(
@@ -70,6 +87,41 @@ def cluster(pool: Pool) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _closed_to_others() -> Iterator[None]:
+    """Settings of a Ray of our own: it asks for a token, and listens on this machine only.
+
+    Without them whoever reaches it can run anything as this user. Ray would take an address that
+    others reach instead of the loopback, and there is no public switch: a test looks at sockets.
+    """
+    given = TOKEN_VARIABLES & os.environ.keys()
+    settings = {"RAY_AUTH_MODE": "token"} | ({} if given else {"RAY_AUTH_TOKEN": OWN_TOKEN})
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    try:
+        _take_up_settings()
+        with suppress(ImportError):  # `_joined` tells
+            from ray._private import services
+
+            services.resolve_ip_for_localhost = lambda host: host
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+        _take_up_settings()
+
+
+def _take_up_settings() -> None:
+    """Let a Ray that was imported before see what is in the environment by now."""
+    if "ray" in sys.modules:  # there is no public call for it
+        from ray._raylet import Config
+
+        Config.initialize("")
 
 
 def room_for(pool: Pool, device: str) -> tuple[int, float]:

@@ -1,0 +1,55 @@
+"""The list of commands, and what is said to somebody who names none of them."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import sys
+from typing import Any
+
+from typer.core import TyperGroup
+
+from restorecli.errors import UsageError
+
+PICTURE = re.compile(
+    r"\.(png|jpe?g|jpe|jfif|webp|tiff?|avif|bmp|heic|heif|hif|gif|jxl|p[bgp]m)$", re.IGNORECASE
+)
+TASK_OF_WORD = {
+    "rain": "derain", "snow": "desnow", "haze": "dehaze", "fog": "dehaze", "noise": "denoise",
+    "grain": "denoise", "dark": "lowlight", "bright": "lowlight", "light": "lowlight",
+    "night": "lowlight", "motion": "deblur", "blur": "deblur", "sharp": "deblur", "shak": "deblur",
+    "focus": "defocus", "score": "metrics", "psnr": "metrics", "ssim": "metrics",
+    "download": "models download", "import": "models import", "list": "models list",
+    "version": "--version",
+}  # fmt: skip
+ALIKE = 0.75  # of the letters of a command that is meant; less would mislead
+
+
+class Commands(TyperGroup):
+    """Commands by name; ``restore help derain`` is ``restore derain --help``."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that ``args`` begins with; raises ``UsageError`` where there is none."""
+        name = args[0]
+        if self.get_command(ctx, name) is not None:
+            return super().resolve_command(ctx, args)
+        if name == "help":
+            if not args[1:]:
+                sys.stdout.write(ctx.get_help() + "\n")
+                ctx.exit()
+            return self.resolve_command(ctx, [*args[1:], "--help"])
+        if os.path.lexists(name) or PICTURE.search(name) or "://" in name:
+            raise UsageError(
+                f"No task is named: what is to be done with {name}?",
+                hint=f"For example: restore derain {name} (rain; also desnow, dehaze, denoise, "
+                "lowlight, deblur, defocus). `restore --help` shows all.",
+            )
+        raise UsageError(f"There is no command {name!r}.", hint=self._meant(ctx, name))
+
+    def _meant(self, ctx: Any, name: str) -> str:
+        known = self.list_commands(ctx)
+        near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=ALIKE)
+        found = near or [task for word, task in TASK_OF_WORD.items() if word in name.lower()]
+        hint = f"Did you mean `restore {found[0]}`? " if found else ""
+        return f"{hint}`restore --help` shows all."
