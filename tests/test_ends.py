@@ -230,3 +230,18 @@ def test_what_a_model_does_at_its_ends_is_shown(cli, own_folder, tmp_path):
         assert line in shown.stdout
     data = json.loads(cli("models", "show", "ends", "--json").stdout)
     assert data["options"]["packing"] == 2
+
+
+@pytest.mark.long
+@pytest.mark.filterwarnings("ignore")  # of the compiler itself
+@pytest.mark.parametrize("name", PICTURE_NETWORKS)
+def test_a_compiler_sees_a_whole_network_without_a_break(name):
+    """Training compiles under autocast; tracing alone shows whether it can."""
+    options = {**TINY, **EXPOSED, "packing": 2, "head": "affine"}
+    network = PICTURE_NETWORKS[name](**options)
+    x = random_bytes(2, 3, 48, 48, most=80)
+    compiled = torch.compile(network.forward_with_maps, backend="eager", fullgraph=True)
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        restored, a, _ = compiled(x)
+        assert torch.equal(restored, network(x))
+    assert a.dtype == torch.float32
