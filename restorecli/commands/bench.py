@@ -29,9 +29,7 @@ def bench(
     max_memory: Annotated[
         str | None, typer.Option("--max-memory", metavar="SIZE", help="As for `restore derain`.")
     ] = None,
-    repeats: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Runs; the median is shown.")
-    ] = 1,
+    repeats: Annotated[int, typer.Option(min=1, metavar="N", help="Runs; median is shown.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
 ) -> None:
     """Measure seconds per megapixel and peak memory of each installed network."""
