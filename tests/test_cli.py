@@ -336,9 +336,9 @@ def test_max_memory_means_lower_strips_then_tiles_and_is_obeyed(cli, photo_file,
         outcome = cli("derain", path, "--max-memory", f"{limit}B", "--overwrite", "--json")
         rows[extra_mb] = outcome.lines[0]
         assert rows[extra_mb]["predicted_memory_bytes"] <= limit
-    assert rows[1000]["strip_rows"] == 64
+    assert rows[1000]["strip_rows"] == plan.MOST_STRIP_ROWS
     assert rows[90]["exact"]
-    assert rows[90]["strip_rows"] < 64
+    assert rows[90]["strip_rows"] < plan.MOST_STRIP_ROWS
     assert not rows[55]["exact"]
     assert rows[55]["tile_px"] < 600
 
