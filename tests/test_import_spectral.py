@@ -36,6 +36,10 @@ def test_a_file_is_recognised_by_its_keys_alone(tmp_path, name, options, task, p
     assert type(loaded) is type(network)
     for key, value in network.state_dict().items():
         assert torch.equal(loaded.state_dict()[key], value)
+    x = torch.rand(1, 28 if task == "cassi" else 3, 8, 8)
+    inputs = (x, torch.rand(8, 8)) if task == "cassi" else (x,)
+    with torch.inference_mode():
+        assert torch.equal(loaded(*inputs), network.eval()(*inputs))
 
 
 def test_a_published_entry_takes_the_file_that_a_person_brings(tmp_path):

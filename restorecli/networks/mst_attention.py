@@ -188,9 +188,7 @@ class GuidedLowRankSpectralAttention(nn.Module):
         self.position = choice.position
         per_head = channels // heads
         kept = max(1, round(per_head * (1 - choice.ratio)))
-        self.kept: Tensor
-        rows = torch.arange(channels).unflatten(0, (heads, per_head))[:, :kept].flatten()
-        self.register_buffer("kept", rows, persistent=False)  # (C',)
+        self.kept_per_head = kept
         self.rescale = nn.Parameter(torch.ones(heads, 1, 1))
         self.to_q = nn.Linear(channels, channels, bias=False)
         self.to_k = nn.Linear(channels, heads * kept, bias=False)
@@ -200,6 +198,15 @@ class GuidedLowRankSpectralAttention(nn.Module):
         self.pos_emb = position_branch(heads * kept if self.position == "value" else channels)
         if guide is not None:
             self.mm = guide
+
+    @property
+    def kept(self) -> Tensor:
+        """Which channels the values stand for, the first of every head: (C',), int64.
+
+        Made when asked for: a buffer would have no numbers in a network that is built to be filled.
+        """
+        channels = torch.arange(self.to_q.in_features, device=self.rescale.device)
+        return channels.unflatten(0, (self.heads, -1))[:, : self.kept_per_head].flatten()
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Mix the channels of ``x`` (B, C, H, W) → (B, C, H, W)."""
