@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -89,7 +88,7 @@ def restore(task: str, asked: Asked) -> None:
     if asked.dry_run:
         console.show_plan([planned(item) for item in items], as_json=asked.as_json)
         raise typer.Exit(EXIT_SOME_FAILED if any(item.error for item in items) else EXIT_OK)
-    if any(item.to_stdout for item in items) and sys.stdout.isatty():
+    if any(item.to_stdout for item in items) and streams.output_is_a_terminal():
         raise UsageError("The result is a picture, and would go to this terminal.", hint=TO_A_FILE)
     with console.RunDisplay(as_json=asked.as_json, quiet=asked.quiet) as display:
         report = run(job.with_model(model), display)

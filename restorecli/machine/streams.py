@@ -81,6 +81,12 @@ def check_output() -> None:
         sys.stdout.write("")
 
 
+def output_is_a_terminal() -> bool:
+    """Whether a person would see what is written to standard output."""
+    is_terminal = getattr(sys.stdout, "isatty", None)
+    return is_terminal is not None and bool(is_terminal())
+
+
 def finish() -> None:
     """Write what waits to be written; ``OutputError`` if that is not possible."""
     if not isinstance(sys.stdout, _ClosedOutput):
