@@ -152,7 +152,7 @@ def gelu_in_place(rows: Tensor) -> Tensor:
 
 
 def convolve_and_gelu(rows: Tensor, kernel: Kernel) -> Tensor:
-    """3×3 convolution of each channel alone between halos, and GELU: (r + 2, W, K) → (r, W, K).
+    """3×3 convolution of each channel alone between halos, and GELU: (r+2, W, K) → (r, W, K).
 
     Where the convolution library can do both at once, GELU meets values that are in registers.
     """
@@ -345,6 +345,9 @@ def multiplies_as_they_are(rows: Tensor) -> bool:
 
     A processor's bfloat16 products add up in float32 and are rounded once for each block of rows:
     less than queries and keys are themselves. float16 could overflow.
+
+    Shape:
+        rows: (r, W, C).
     """
     return rows.dtype == torch.bfloat16 and rows.device.type == "cpu"
 
