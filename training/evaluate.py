@@ -97,6 +97,7 @@ def arguments() -> argparse.ArgumentParser:
     add("--names", type=Path, metavar="FILE", help="of --free only these, one a line, such as "
         "training/held_out.txt: those that no network has seen")  # fmt: skip
     add("--real", type=Path, help="folder of real photographs: smooth regions must stay clean")
+    add("--sets", nargs="+", metavar="TEXT", help="only sets whose names contain one of these")
     add("--limit", type=int, metavar="N", help="at most N pictures of each set, evenly spread")
     add("--model", action="append", default=[], metavar="ID", help="besides the default")
     add("--weights", action="append", default=[], metavar="[TASK=]FILE", help="likewise")
@@ -168,6 +169,8 @@ def main() -> None:
     names = options.names.read_text(encoding="utf-8").split("\n") if options.names else []
     free_names = [name.strip() for name in names if name.strip()]
     for chosen in sets_for(options.tasks, options.free, free_names):
+        if options.sets and not any(text in chosen.name for text in options.sets):
+            continue
         evaluation.judge_set(chosen)
     if options.real:
         for task in REAL_TASKS:
