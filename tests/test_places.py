@@ -14,6 +14,7 @@ import tempfile
 import time
 from contextlib import suppress
 from functools import partial
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +122,7 @@ def loaded(cli, tmp_path, photo_file, identity_weights):
     cli("derain", photo, "--weights", identity_weights)
     cli("metrics", photo, "--ref", photo)
     cli("doctor", "--offline")
+    resources.files("restorecli.report")
     yield
     torch.set_num_threads(before)
 
@@ -238,6 +240,7 @@ def test_a_closed_terminal_ends_a_run_as_ctrl_c_does(photo_file, tmp_path, rando
     if process_id == 0:
         os.chdir(tmp_path)
         os.environ["PYTHONPATH"] = str(ROOT)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # these tests may run under nohup
         os.execv(sys.executable, [sys.executable, "-m", "restorecli", *arguments])
     fcntl.fcntl(terminal, fcntl.F_SETFL, os.O_NONBLOCK)
     deadline = time.monotonic() + 120
