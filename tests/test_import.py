@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from PIL import Image
 from torch import nn
 
 from restorecli.conversion import crops
@@ -228,7 +229,8 @@ def test_bad_files_are_refused_with_a_sentence_and_nothing_in_them_runs(cli, tmp
 def test_a_hostile_file_is_refused_by_the_name_of_what_it_wanted(cli, tmp_path):
     path = tmp_path / "x.pth"
     path.write_bytes(saved(Call(os.mkdir, str(tmp_path / "made"))))
-    outcome = cli("derain", tmp_path, "--weights", path)
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    outcome = cli("derain", tmp_path / "a.png", "--weights", path)
     assert outcome.exit_code == WeightsError.exit_code
     assert "it wants to run" in outcome.stderr
     assert "mkdir" in outcome.stderr

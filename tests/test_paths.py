@@ -372,10 +372,12 @@ def test_a_picture_that_hardly_changes_is_told(cli, photos, identity_weights):
     assert "hardly changed" in outcome.stderr
 
 
-def test_an_experimental_network_says_so(cli, photos):
+def test_an_experimental_network_says_so(cli, photos, monkeypatch):
     from restorecli.weights import registry
 
-    entry = next(e for e in registry().values() if e.experimental and e.is_bundled)
-    outcome = cli(entry.tasks[0], "a.png", "--model", entry.id, "--json")
+    entry = registry().default("derain").model_copy(update={"experimental": "a first try"})
+    module = sys.modules[type(entry).__module__]
+    monkeypatch.setattr(module, "_shipped", lambda: module.Registry({entry.id: entry}))
+    outcome = cli("derain", "a.png", "--json")
     assert outcome.exit_code == 0, outcome.stderr
     assert any(f"{entry.id} is experimental" in note for note in outcome.lines[-1]["notes"])

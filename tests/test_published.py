@@ -92,7 +92,6 @@ def test_contradictions_and_what_is_not_recorded_are_refused(cli, model, photo_f
         (["--overlap", "64"], "--overlap 64 contradicts"),
         (["--precision", "bf16"], "--precision bf16 contradicts"),
         (["--model", "hint-derain-packed"], "hint-derain-packed test it is not recorded"),
-        (["--model", "restormer-defocus"], "restormer-defocus test it is not recorded"),
     ):
         outcome = cli("derain", path, *published, *options)
         assert outcome.exit_code == UsageError.exit_code

@@ -108,8 +108,6 @@ def tell_of(model: ChosenModel, asked: Asked) -> None:
         console.show_note(
             f"{model.former_id} was replaced by {model.entry.id}, which is used instead."
         )
-    if model.entry.experimental and model.file is None:
-        console.show_note(f"{model.entry.id} is experimental: {model.entry.experimental}.")
 
 
 def job_of(task: str, asked: Asked) -> Job:

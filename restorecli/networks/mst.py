@@ -232,6 +232,9 @@ class MSTRGB(SpectralU):
 
         ``forward`` gives every image its own. The published code gives a whole batch those of its
         first image, so there a result depends on its neighbours.
+
+        Shape:
+            x: (B, in_channels, H, W) → (B, out_channels, H, W).
         """
         height, width = x.shape[-2:]
         x, guide = (pad_to_multiple(part, self.MULTIPLE_PX) for part in (x, guide))
@@ -286,7 +289,7 @@ def check_levels(stage: int) -> None:
 
 
 def check_scene(x: Tensor, mask: Tensor) -> None:
-    """Refuse sizes that ``MSTCassi`` cannot take, naming them."""
+    """Refuse sizes that ``MSTCassi`` cannot take: x (B, 28, H, W) and mask (H, W)."""
     height, width = x.shape[-2:]
     if tuple(mask.shape) != (height, width):
         raise ValueError(f"the mask is {tuple(mask.shape)}, the scene {(height, width)}")

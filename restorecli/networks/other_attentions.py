@@ -39,7 +39,11 @@ def planes_of(rows: Tensor, like: Tensor) -> Tensor:
 
 
 def unit(rows: Tensor) -> Tensor:
-    """Rows of length 1 over the pixels: (…, c, N) → (…, c, N)."""
+    """Rows of length 1 over the pixels.
+
+    Shape:
+        rows: (…, c, N) → (…, c, N).
+    """
     return rows / rows.norm(dim=-1, keepdim=True).clamp_min(UNIT_EPS)
 
 
@@ -72,6 +76,9 @@ class Linformer(Core):
         channels: Of one head.
         rank: r.
         folded: Which of the two ways.
+
+    Shape:
+        As `Core`.
     """
 
     def __init__(self, channels: int, rank: int, *, folded: bool = False) -> None:
@@ -97,6 +104,9 @@ class Performer(Core):
     as Gaussian vectors of N entries. All channels have the length √τ, so the term exp(−‖u‖²/2)
     cancels. The m×m Gram matrix of Ω orthogonalises it (Cholesky), so that Ω itself is only ever
     made for ``PIXELS`` pixels at a time.
+
+    Shape:
+        As `Core`.
     """
 
     def __init__(self, features: int, seed: int = 0) -> None:
@@ -152,6 +162,9 @@ class Reformer(Core):
     channels that also see the chunk before; rounds are joined by the log-sum-exp of their scores.
     Queries and keys have buckets of their own, as W_K stays. A channel that would see no key sees
     the key of its own index. Hashing is at least float32: argmax is not continuous.
+
+    Shape:
+        As `Core`.
     """
 
     def __init__(self, chunk: int, buckets: int = 2, rounds: int = 1, seed: int = 0) -> None:
@@ -185,7 +198,11 @@ class Reformer(Core):
         return torch.cat([turned, -turned], -1).argmax(-1)
 
     def _seen(self, q: Tensor, k: Tensor, number: int) -> Tensor:
-        """Which key each query sees: same bucket, same chunk or the one before; else its own."""
+        """Which key each query sees: same bucket, same chunk or the one before; else its own.
+
+        Shape:
+            q, k: (B, heads, c, N) → (B, heads, c, c), bool.
+        """
         of_q, of_k = self.hashes(q, number), self.hashes(k, number)
         chunk_q, chunk_k = (self._chunks(of) for of in (of_q, of_k))
         apart = chunk_q.unsqueeze(-1) - chunk_k.unsqueeze(-2)

@@ -39,11 +39,11 @@ class Slab(NamedTuple):
         return self.start + self.rows.shape[0]
 
     def part(self, top: int, bottom: int) -> Tensor:
-        """Rows ``top`` … ``bottom`` of the plane, which must lie in the slab."""
+        """Rows ``top`` … ``bottom`` of the plane, which must lie in it: (bottom − top, W, C)."""
         return self.rows[top - self.start : bottom - self.start]
 
     def of(self, rows: Tensor) -> Slab:
-        """Other features of the same rows."""
+        """Other features of the same rows: (r, W, K)."""
         return Slab(rows, self.start, self.height)
 
     def mixed(self, kernel: Kernel) -> Slab:
@@ -105,7 +105,11 @@ class Stored:
     def replace(
         self, change: Callable[[Slab, int, int], Tensor], halo: int, strip_rows: int
     ) -> None:
-        """Let every strip become ``change(old rows with their halo, top, bottom)``, in place."""
+        """Let every strip become ``change(old rows with their halo, top, bottom)``, in place.
+
+        Shape:
+            change: (r + halo, W, C) → (bottom − top, W, C).
+        """
         height = self.buffer.shape[0]
         above: Tensor | None = None  # old rows above the strip, which are overwritten already
         for top, bottom in bands(height, strip_rows):
@@ -124,7 +128,7 @@ def bands(height: int, strip_rows: int) -> Iterator[tuple[int, int]]:
 def convolved(
     source: Plane, kernel: Kernel, activation: Callable[[Tensor], Tensor] | None = None
 ) -> Plane:
-    """An odd convolution of ``source``, stride 1, as a plane."""
+    """An odd convolution of ``source``, stride 1, as a plane: (H, W, C) → (H, W, K)."""
     halo = kernel.weight.shape[-1] // 2
 
     def make(top: int, bottom: int) -> Tensor:

@@ -160,7 +160,7 @@ def _result(
     keep_bytes: int,
     mask: Tensor | None,
 ) -> Plane:
-    """The bands, as a plane that is made when its rows are asked for."""
+    """The bands, (H, W, bands), as a plane that is made when its rows are asked for."""
     if isinstance(network, RootPolynomial):
 
         def regressed(top: int, bottom: int) -> Tensor:
@@ -257,10 +257,12 @@ def u_features(
 
 
 def _fused(large: Plane, skip: Plane, kernel: Kernel, top: int, bottom: int) -> Tensor:
+    """Both side by side, through a 1×1 convolution: (H, W, C), (H, W, C) → (r, W, K)."""
     return pointwise(torch.cat([large.make(top, bottom), skip.make(top, bottom)], -1), kernel)
 
 
 def _fused_rows(large: Plane, kernel: Kernel, skip: Slab, top: int, bottom: int) -> Tensor:
+    """`_fused` with a slab as the skip: (H, W, C), (r, W, C) → (r, W, K)."""
     return pointwise(torch.cat([large.make(top, bottom), skip.part(top, bottom)], -1), kernel)
 
 
@@ -289,12 +291,14 @@ def through(
 def _made_rows(
     source: Plane, change: Callable[[Slab, int, int], Tensor], top: int, bottom: int
 ) -> Tensor:
+    """Rows of a block that keeps nothing: (H, W, C) → (r, W, C)."""
     return change(source.slab(top, bottom, BLOCK_HALO), top, bottom)
 
 
 def _block_rows(
     attend: Attended, feed_forward: Callable[[Slab], Slab], x: Slab, top: int, bottom: int
 ) -> Tensor:
+    """Attention and feed-forward, each with its residual: (r + halo, W, C) → (r, W, C)."""
     change = attend(x)
     y = change.of(change.rows.add_(x.part(change.start, change.stop)))
     rows = feed_forward(y).part(top, bottom)
