@@ -39,7 +39,7 @@ class Slab(NamedTuple):
         return self.start + self.rows.shape[0]
 
     def part(self, top: int, bottom: int) -> Tensor:
-        """Rows ``top`` … ``bottom`` of the plane, which must lie in it: (bottom − top, W, C)."""
+        """Rows ``top`` … ``bottom`` of the plane, which must lie in it: (r, W, C)."""
         return self.rows[top - self.start : bottom - self.start]
 
     def of(self, rows: Tensor) -> Slab:
