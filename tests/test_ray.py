@@ -335,6 +335,7 @@ def test_probes_leave_nothing_behind(tmp_path):
 LOOPBACK = {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
 
 
+@pytest.mark.long  # whoever has no token is kept waiting
 def test_a_ray_of_our_own_is_for_us_alone(tmp_path):
     """It listens on the loopback only, and refuses whoever has no token."""
     source = pictures(tmp_path / "in", 40, side=200)

@@ -8,17 +8,18 @@ import pathlib
 import signal
 import sys
 
-real_exists, real_open = pathlib.Path.exists, pathlib.Path.open
+real_exists, real_open = pathlib.Path.exists, os.open
 
 
-def faulty_open(path, *arguments, **options):
+def faulty_open(file, flags, *arguments, **options):
+    path = pathlib.Path(os.fsdecode(file))
     marker = path.parent.parent / f"{path.name}.died"
     dies_once = path.name == "once.png" and path.parent.name == "in" and not real_exists(marker)
     if dies_once:
         marker.touch()
     if dies_once or path.name == "deadly.png":
         os.kill(os.getpid(), signal.SIGKILL)
-    return real_open(path, *arguments, **options)
+    return real_open(file, flags, *arguments, **options)
 
 
 def faulty_exists(path, **options):
@@ -26,4 +27,4 @@ def faulty_exists(path, **options):
 
 
 if any("default_worker.py" in argument for argument in sys.orig_argv):
-    pathlib.Path.open, pathlib.Path.exists = faulty_open, faulty_exists
+    os.open, pathlib.Path.exists = faulty_open, faulty_exists
