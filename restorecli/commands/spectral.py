@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from restorecli.commands.asking import asks
 from restorecli.commands.parsing import parse_memory
 from restorecli.errors import EXIT_OK
+
+if TYPE_CHECKING:
+    from restorecli.spectral.model import SpectralEngine
+    from restorecli.spectral.run import Results, SpectralJob
 
 Inputs = Annotated[
     list[Path], typer.Argument(help="Pictures or folders; with --mask, measurements.")
@@ -72,99 +78,140 @@ Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Only errors.")]
 REPORT_FORMATS = (".json", ".jsonl", ".csv", ".md")
 
 
-def spectral(
-    inputs: Inputs,
-    output: Output = None,
-    cube_format: CubeFormat = "img",
-    tiff: Tiff = "planes",
-    mask: Mask = None,
-    encoding: Encoding = None,
-    raw: Raw = False,
-    preview: PreviewFile = False,
-    page: Page = None,
-    model: Model = None,
-    weights: Weights = None,
-    recursive: Recursive = False,
-    overwrite: Overwrite = False,
-    skip_existing: SkipExisting = False,
-    resume: Resume = False,
-    dry_run: DryRun = False,
-    device: Device = "auto",
-    max_memory: MaxMemory = None,
-    threads: Threads = None,
-    ref: Ref = None,
-    protocol: ProtocolName = None,
-    allow_missing: AllowMissing = False,
-    reports: Reports = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedSpectra:
+    """The options of ``restore spectral``."""
+
+    inputs: Inputs
+    output: Output = None
+    cube_format: CubeFormat = "img"
+    tiff: Tiff = "planes"
+    mask: Mask = None
+    encoding: Encoding = None
+    raw: Raw = False
+    preview: PreviewFile = False
+    page: Page = None
+    model: Model = None
+    weights: Weights = None
+    recursive: Recursive = False
+    overwrite: Overwrite = False
+    skip_existing: SkipExisting = False
+    resume: Resume = False
+    dry_run: DryRun = False
+    device: Device = "auto"
+    max_memory: MaxMemory = None
+    threads: Threads = None
+    ref: Ref = None
+    protocol: ProtocolName = None
+    allow_missing: AllowMissing = False
+    reports: Reports = None
+    as_json: Json = False
+    quiet: Quiet = False
+
+
+@asks(AskedSpectra)
+def spectral(**options: Any) -> None:
     """Make spectra: 31 bands of every pixel of a picture, or 28 of a snapshot measurement.
 
     Three numbers do not determine a spectrum: what comes out is a likely one.
     """
-    max_bytes = parse_memory(max_memory)
+    asked = AskedSpectra(**options)
+    max_bytes = parse_memory(asked.max_memory)
 
     from restorecli import console
-    from restorecli.report import check_destination, write
-    from restorecli.scoring.metrics.spectra import find_spectral_protocol
-    from restorecli.spectral.writing import kind_of
+    from restorecli.report import write
 
-    scoring = find_spectral_protocol(protocol or ("kaist" if mask else "cave"))
-    kind_of(output if output and output.suffix else Path(f"cube.{cube_format}"))
-    for path in reports or []:
-        check_destination(path, overwrite=overwrite, formats=REPORT_FORMATS)
-    if page is not None:
-        check_destination(page, overwrite=overwrite, formats=(".html",))
+    refuse_destinations(asked)
+    job = job_of(asked, max_bytes)
 
-    from restorecli.runs.manifest import Ledger
-    from restorecli.spectral import model as models  # these import torch
-    from restorecli.spectral import run as runs
-    from restorecli.spectral.reading import read_plane
+    from restorecli.spectral.run import run  # imports torch
 
-    results = runs.Results(
-        suffix=f".{cube_format}",
-        pages=tiff == "pages",
-        raw=raw,
-        preview=preview,
-        page=page,
-        overwrite=overwrite,
-    )
-    items = runs.find(inputs, output, results, cassi=mask is not None, recursive=recursive)
-    plane = None if mask is None else read_plane(mask, ("mask",), "mask")
-    engine = models.prepare(
-        cassi=mask is not None,
-        model_id=model,
-        weights=weights,
-        device=device,
-        encoding=encoding,
-        max_bytes=max_bytes,
-        threads=threads,
-    )
-    ledger = Ledger(fingerprint=runs.fingerprint(engine, results, plane))
-    items = runs.decided(
-        items, results, skip_existing=skip_existing, ledger=ledger if resume else None
-    )
-    if dry_run:
-        for item in items:
+    if asked.dry_run:
+        for item in job.items:
             verb = "keep" if item.finished else "write"
             console.show_note(f"would {verb} {item.target} from {item.source}")
         raise typer.Exit(EXIT_OK)
-    keeps_manifest = resume or len(items) > 1
-    job = runs.SpectralJob(
+    with console.RunDisplay(as_json=asked.as_json, quiet=asked.quiet) as display:
+        report = run(job, display)
+    console.show_summary(report, as_json=asked.as_json, quiet=asked.quiet)
+    for path in asked.reports or []:
+        write(report, path)
+    raise typer.Exit(report.exit_code)
+
+
+def refuse_destinations(asked: AskedSpectra) -> None:
+    """Raise a ``RestoreError`` for cubes, reports or a page that cannot be written."""
+    from restorecli.report import check_destination
+    from restorecli.spectral.writing import kind_of
+
+    named = asked.output is not None and asked.output.suffix
+    kind_of(asked.output if asked.output and named else Path(f"cube.{asked.cube_format}"))
+    for path in asked.reports or []:
+        check_destination(path, overwrite=asked.overwrite, formats=REPORT_FORMATS)
+    if asked.page is not None:
+        check_destination(asked.page, overwrite=asked.overwrite, formats=(".html",))
+
+
+def job_of(asked: AskedSpectra, max_bytes: int | None) -> SpectralJob:
+    """All that was asked for, checked and complete; raises a ``RestoreError``."""
+    from restorecli.runs.manifest import Ledger
+    from restorecli.scoring.metrics.spectra import find_spectral_protocol
+    from restorecli.spectral import run as runs  # imports torch
+    from restorecli.spectral.reading import read_plane
+
+    cassi = asked.mask is not None
+    scoring = find_spectral_protocol(asked.protocol or ("kaist" if cassi else "cave"))
+    results = results_of(asked)
+    items = runs.find(asked.inputs, asked.output, results, cassi=cassi, recursive=asked.recursive)
+    plane = None if asked.mask is None else read_plane(asked.mask, ("mask",), "mask")
+    engine = engine_of(asked, max_bytes)
+    ledger = Ledger(fingerprint=runs.fingerprint(engine, results, plane))
+    items = runs.decided(
+        items,
+        results,
+        skip_existing=asked.skip_existing,
+        ledger=ledger if asked.resume else None,
+    )
+    references = None
+    if asked.ref:
+        references = runs.References(
+            path=asked.ref, protocol=scoring, allow_missing=asked.allow_missing
+        )
+    return runs.SpectralJob(
         engine=engine,
         items=items,
         results=results,
         mask=plane,
-        references=runs.References(path=ref, protocol=scoring, allow_missing=allow_missing)
-        if ref
-        else None,
-        options={"encoding": engine.encoding, "mask": str(mask or "")},
-        ledger=ledger if keeps_manifest else None,
+        references=references,
+        options={"encoding": engine.encoding, "mask": str(asked.mask or "")},
+        ledger=ledger if asked.resume or len(items) > 1 else None,
     )
-    with console.RunDisplay(as_json=as_json, quiet=quiet) as display:
-        report = runs.run(job, display)
-    console.show_summary(report, as_json=as_json, quiet=quiet)
-    for path in reports or []:
-        write(report, path)
-    raise typer.Exit(report.exit_code)
+
+
+def results_of(asked: AskedSpectra) -> Results:
+    """What is wanted of the cubes."""
+    from restorecli.spectral.run import Results
+
+    return Results(
+        suffix=f".{asked.cube_format}",
+        pages=asked.tiff == "pages",
+        raw=asked.raw,
+        preview=asked.preview,
+        page=asked.page,
+        overwrite=asked.overwrite,
+    )
+
+
+def engine_of(asked: AskedSpectra, max_bytes: int | None) -> SpectralEngine:
+    """The network that makes them, on a device."""
+    from restorecli.spectral.model import prepare
+
+    return prepare(
+        cassi=asked.mask is not None,
+        model_id=asked.model,
+        weights=asked.weights,
+        device=asked.device,
+        encoding=asked.encoding,
+        max_bytes=max_bytes,
+        threads=asked.threads,
+    )
