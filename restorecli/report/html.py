@@ -13,13 +13,12 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache, partial
-from importlib import resources
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from restorecli.limits import DEFAULT_MAX_PIXELS
 from restorecli.report.data import Comparison, Report, Row, Summary, score_columns, scores_by_kind
+from restorecli.report.parts import part, templates
 from restorecli.report.pictures import Source, source, thumbnail, total_bytes
 from restorecli.report.plot import MOST_DOTS, distribution
 from restorecli.report.words import (
@@ -33,9 +32,7 @@ from restorecli.report.words import (
     when,
 )
 
-if TYPE_CHECKING:
-    from jinja2 import Template
-
+STYLES = ("base.css", "page.css", "viewer.css")
 INLINE_BYTES = 16 * 2**20  # pictures of a page up to this size go into it, larger ones are linked
 
 
@@ -63,13 +60,14 @@ def html(
         thumbnails = list(pool.map(lambda row: _thumbnail(row, max_pixels), report.rows))
         sources = [list(pool.map(find, [Path(picture.path) for picture in row])) for row in shown]
     columns = _columns(report)
-    script = _file("page.js")
+    script = part("viewer.js") + part("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return _page().render(
+    page = templates().get_template("page.html")
+    return page.render(
         report=report,
         policy="default-src 'none'; style-src 'unsafe-inline'; img-src data: file: 'self'; "
         f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
-        style=Markup(_file("page.css")),
+        style=Markup("".join(map(part, STYLES))),
         script=Markup(script),
         data=Markup(_script_safe(_pictures(report, thumbnails, sources))),
         lead=_lead(report),
@@ -105,27 +103,6 @@ def _pictures(
         }
         for row, thumb, row_sources in zip(report.rows, thumbnails, sources, strict=True)
     ]
-
-
-@cache
-def _page() -> Template:
-    """The page's template: whatever is put into it is escaped, unless it is called `Markup`."""
-    from jinja2 import Environment, StrictUndefined
-
-    words = Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    words.filters |= {
-        "printable": printable,
-        "number": number,
-        "score_label": score_label,
-        "kind_label": kind_label,
-    }
-    return words.from_string(_file("page.html"))
 
 
 def _lead(report: Report) -> str:
@@ -362,7 +339,3 @@ def _thumbnail(row: Row, max_pixels: int) -> str | None:
 def _script_safe(data: object) -> str:
     """JSON that cannot end the script element it stands in."""
     return json.dumps(data).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _file(name: str) -> str:
-    return resources.files("restorecli.report").joinpath("page", name).read_text("utf-8")
