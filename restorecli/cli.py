@@ -16,16 +16,17 @@ from restorecli.commands.compare import compare
 from restorecli.commands.degrade import degrade
 from restorecli.commands.doctor import doctor
 from restorecli.commands.group import Commands
+from restorecli.commands.help import MANAGING, MEASURING, RESTORING, App, guided
 from restorecli.commands.metrics import metrics
 from restorecli.commands.restore import TASKS, task_command
 from restorecli.commands.spectral import spectral
-from restorecli.errors import EXIT_INTERRUPTED, RestoreError
+from restorecli.errors import EXIT_CODES, EXIT_INTERRUPTED, RestoreError
 from restorecli.machine import streams
 from restorecli.machine.allocator import collect_rarely
 from restorecli.machine.cores import wait_asleep
 from restorecli.machine.start import leave_out_what_compiles
 
-app = typer.Typer(
+app = App(
     cls=Commands,
     no_args_is_help=True,
     add_completion=False,
@@ -41,24 +42,31 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+@guided(
+    ("restore derain photo.jpg", "Writes photo.derain.jpg beside it."),
+    ("restore denoise scans/ -r -o clean/", "Restores a tree of folders into clean/."),
+    ("restore help derain", "Explains a command, as restore derain --help does."),
+    codes=tuple(EXIT_CODES),
+)
 @app.callback()
 def restore(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
     """Restore photographs spoiled by rain, snow, haze, noise, darkness, motion or defocus."""
 
 
 for _task in TASKS:
-    app.command(_task)(task_command(_task))
-app.command("spectral")(spectral)
-app.add_typer(models.app, name="models")
-app.command("metrics")(metrics)
-app.command("compare")(compare)
-app.command("degrade")(degrade)
-app.command("doctor")(doctor)
-app.command("bench")(bench)
+    app.command(_task, rich_help_panel=RESTORING)(task_command(_task))
+app.command("spectral", rich_help_panel=RESTORING)(spectral)
+app.command("metrics", rich_help_panel=MEASURING)(metrics)
+app.command("compare", rich_help_panel=MEASURING)(compare)
+app.command("degrade", rich_help_panel=MEASURING)(degrade)
+app.command("bench", rich_help_panel=MEASURING)(bench)
+app.add_typer(models.app, name="models", rich_help_panel=MANAGING)
+app.command("doctor", rich_help_panel=MANAGING)(doctor)
 
 
 def main() -> None:

@@ -18,6 +18,16 @@ from typing import ClassVar
 EXIT_OK = 0
 EXIT_SOME_FAILED = 1
 EXIT_INTERRUPTED = 130
+EXIT_CODES = {  # as help and documentation say them
+    0: "done",
+    1: "some pictures failed, the others are done",
+    2: "usage, settings, or results that cannot be written",
+    3: "no usable picture",
+    4: "a network is unknown, missing or damaged",
+    5: "no such device, or too little memory",
+    6: "a score is below --fail-under",
+    130: "interrupted",
+}
 
 
 class RestoreError(Exception):

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from restorecli.commands.help import TOLD, WHAT, guided
+from restorecli.commands.options import Device, MaxMemory, Precision
 from restorecli.commands.parsing import parse_memory, parse_size
 
 if TYPE_CHECKING:
@@ -16,21 +18,49 @@ if TYPE_CHECKING:
 COLUMNS = ("model", "seconds", "s/MP", "peak MB\n(predicted)", "strips\n(tiles)")
 
 
+@guided(
+    ("restore bench", "Measures every installed network on 1024×1024 pixels."),
+    ("restore bench --model hint-derain-packed --size 12MP", "Measures one on a large photograph."),
+    (
+        "restore bench --size 4000x3000 --max-memory 2GB --json",
+        "Measures what a bound on memory costs, for a program to read.",
+    ),
+    codes=(0, 2, 4, 5, 130),
+)
 def bench(
     models: Annotated[
         list[str] | None,
-        typer.Option("--model", metavar="ID", help="Only this network. Repeatable."),
+        typer.Option(
+            "--model",
+            metavar="ID",
+            rich_help_panel=WHAT,
+            help="Measure only this network. Repeatable.",
+        ),
     ] = None,
     size: Annotated[
-        str, typer.Option(metavar="SIZE", help="Width and height, or megapixels: 12MP.")
+        str,
+        typer.Option(
+            metavar="SIZE",
+            rich_help_panel=WHAT,
+            help="Measure on a picture of this width and height, or megapixels: 12MP.",
+        ),
     ] = "1024x1024",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
-    max_memory: Annotated[
-        str | None, typer.Option("--max-memory", metavar="SIZE", help="As for `restore derain`.")
-    ] = None,
-    repeats: Annotated[int, typer.Option(min=1, metavar="N", help="Runs; median is shown.")] = 1,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+    repeats: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            rich_help_panel=WHAT,
+            help="Run N times and show the median.",
+        ),
+    ] = 1,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    max_memory: MaxMemory = None,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", rich_help_panel=TOLD, help="Print JSON on standard output."),
+    ] = False,
 ) -> None:
     """Measure seconds per megapixel and peak memory of each installed network."""
     plane, max_bytes = parse_size(size), parse_memory(max_memory)

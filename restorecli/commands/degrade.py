@@ -6,39 +6,83 @@ from typing import Annotated, Literal
 
 import typer
 
+from restorecli.commands.help import QUALITY, TOLD, WHAT, guided
+from restorecli.commands.options import MaxPixels, Overwrite, Quiet, Recursive
 from restorecli.limits import DEFAULT_MAX_PIXELS
 
 Kind = Literal["rain", "snow", "haze", "noise", "dark", "motion", "defocus"]
 
 
-KindName = Annotated[Kind, typer.Argument(help="What is done to the pictures.")]
+KindName = Annotated[
+    Kind,
+    typer.Argument(
+        metavar="KIND", help="Say what is done: rain, snow, haze, noise, dark, motion or defocus."
+    ),
+]
 Inputs = Annotated[
     list[str],
-    typer.Argument(metavar="INPUT...", help="Pictures, folders, patterns, or @list of names."),
+    typer.Argument(
+        metavar="INPUT...", help="Give pictures, folders, patterns, or @FILE with a list of names."
+    ),
 ]
 Output = Annotated[
-    str, typer.Option("--output", "-o", metavar="OUT", help="Folder, or file for one picture.")
+    str,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE|DIR",
+        rich_help_panel=WHAT,
+        help="Write there: a folder, or a file for one picture. Required.",
+    ),
 ]
 Seed = Annotated[
-    int, typer.Option("--seed", min=0, max=2**32 - 1, help="The same gives the same pixels.")
+    int,
+    typer.Option(
+        "--seed",
+        min=0,
+        max=2**32 - 1,
+        metavar="N",
+        rich_help_panel=QUALITY,
+        help="Draw chance from N: the same gives the same pixels.",
+    ),
 ]
 Severity = Annotated[
-    float, typer.Option("--severity", min=0.05, max=4, help="0.5 is half as strong, 2 twice.")
+    float,
+    typer.Option(
+        "--severity",
+        min=0.05,
+        max=4,
+        metavar="X",
+        rich_help_panel=QUALITY,
+        help="Spoil half as strongly (0.5), or twice (2).",
+    ),
 ]
-Pairs = Annotated[bool, typer.Option("--pairs", help="Write OUT/input/ and, clean, OUT/target/.")]
-Recursive = Annotated[
-    bool, typer.Option("-r", "--recursive", help="Also pictures in folders of folders.")
-]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what exists.")]
-MaxPixels = Annotated[
-    int, typer.Option("--max-pixels", min=1, help="Refuse files that promise more.")
+Pairs = Annotated[
+    bool,
+    typer.Option("--pairs", rich_help_panel=WHAT, help="Write DIR/input/ and, clean, DIR/target/."),
 ]
 AsJson = Annotated[
-    bool, typer.Option("--json", help="One line of JSON for each picture, on stdout.")
+    bool,
+    typer.Option(
+        "--json",
+        rich_help_panel=TOLD,
+        help="Print a line of JSON for each picture, on standard output.",
+    ),
 ]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Only errors.")]
 
 
+@guided(
+    ("restore degrade rain photo.png -o rainy.png", "Draws rain over one picture."),
+    (
+        "restore degrade noise photos/ -o noisy/ --pairs --seed 1",
+        "Makes pairs to measure with: noisy/input/ and noisy/target/.",
+    ),
+    (
+        "restore degrade haze photos/ -r -o hazy/ --severity 0.5",
+        "Draws thin haze over a tree of folders.",
+    ),
+    codes=(0, 1, 2, 3, 130),
+)
 def degrade(
     kind: KindName,
     inputs: Inputs,

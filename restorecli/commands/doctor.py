@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from restorecli import __version__
+from restorecli.commands.help import MACHINE, TOLD, guided
 
 PACKAGES = (
     "torch",
@@ -21,9 +22,20 @@ PACKAGES = (
 HUB_TIMEOUT_S = 3.0
 
 
+@guided(
+    ("restore doctor", "Shows what there is, and whether models can be downloaded."),
+    ("restore doctor --offline", "Shows it without a question to the network."),
+    ("restore doctor --json > machine.json", "Keeps it, for a report of a fault."),
+    codes=(0, 2, 130),
+)
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Do not ask the Hub.")] = False,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", rich_help_panel=TOLD, help="Print JSON on standard output."),
+    ] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", rich_help_panel=MACHINE, help="Do not ask the Hub.")
+    ] = False,
 ) -> None:
     """Show versions, devices, memory, codecs, caches and whether the Hub answers."""
     from restorecli import console

@@ -8,8 +8,7 @@ import re
 import sys
 from typing import Any
 
-from typer.core import TyperGroup
-
+from restorecli.commands.help import Group
 from restorecli.errors import UsageError
 
 PICTURE = re.compile(
@@ -26,7 +25,7 @@ TASK_OF_WORD = {
 ALIKE = 0.75  # of the letters of a command that is meant; less would mislead
 
 
-class Commands(TyperGroup):
+class Commands(Group):
     """Commands by name; ``restore help derain`` is ``restore derain --help``."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:

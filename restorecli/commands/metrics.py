@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from restorecli.commands.asking import asks
-
-if TYPE_CHECKING:
-    from restorecli.report import Report
+from restorecli.commands.help import MACHINE, SCORES, TOLD, WHAT, guided
 from restorecli.commands.options import MaxPixels
 from restorecli.limits import DEFAULT_MAX_PIXELS
 
-PANEL_GATES = "Comparing and judging"
-PANEL_OUTPUT = "Output"
+if TYPE_CHECKING:
+    from restorecli.report import Report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,18 +23,12 @@ class Asked:
 
     targets: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="TARGET...", help="Restored pictures, or folders of them."),
+        typer.Argument(metavar="TARGET...", help="Give restored pictures, or folders of them."),
     ] = None
     ref: Annotated[
-        Path | None, typer.Option("--ref", metavar="DIR", help="The clean pictures.")
-    ] = None
-    protocol: Annotated[
-        str, typer.Option(help="How to score; see --list-protocols.", metavar="NAME")
-    ] = "rgb"
-    extras: Annotated[
-        list[str] | None,
+        Path | None,
         typer.Option(
-            "--with", metavar="SCORE", help="Also: delta_e2000, lpips, niqe, maniqa. Repeatable."
+            "--ref", metavar="DIR", rich_help_panel=WHAT, help="Take the clean pictures there."
         ),
     ] = None
     pattern: Annotated[
@@ -44,26 +36,68 @@ class Asked:
         typer.Option(
             "--pair",
             metavar="PATTERN",
-            help="Stem of the clean picture: '{stem}_clean', or '{stem}_{any}={stem}'.",
+            rich_help_panel=WHAT,
+            help="Find the clean picture by its stem: '{stem}_clean', or '{stem}_{any}={stem}'.",
         ),
     ] = None
     allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Leave out and list what has no partner.")
+        bool,
+        typer.Option(
+            "--allow-missing",
+            rich_help_panel=WHAT,
+            help="Leave out and list what has no partner.",
+        ),
     ] = False
+    max_pixels: MaxPixels = DEFAULT_MAX_PIXELS
+    protocol: Annotated[
+        str,
+        typer.Option(
+            help="Score by this protocol; --list-protocols shows them.",
+            metavar="NAME",
+            rich_help_panel=SCORES,
+        ),
+    ] = "rgb"
+    extras: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--with",
+            metavar="SCORE",
+            rich_help_panel=SCORES,
+            help="Add a score: delta_e2000, lpips, niqe or maniqa. Repeatable.",
+        ),
+    ] = None
     against: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Another method's results: paired difference with a bootstrap interval.",
-            rich_help_panel=PANEL_GATES,
+            rich_help_panel=SCORES,
+            help="Compare with another method's results: paired difference with a bootstrap "
+            "interval.",
         ),
     ] = None
     fail_under: Annotated[
         list[str] | None,
         typer.Option(
             metavar="SCORE=LIMIT",
-            help="Exit with 6 when a mean is worse, e.g. psnr_y=30. Repeatable.",
-            rich_help_panel=PANEL_GATES,
+            rich_help_panel=SCORES,
+            help="Exit with 6 when a mean is worse, such as psnr_y=30. Repeatable.",
+        ),
+    ] = None
+    list_protocols: Annotated[
+        bool,
+        typer.Option(
+            "--list-protocols",
+            rich_help_panel=SCORES,
+            help="Print the protocols with their sources, and end.",
+        ),
+    ] = False
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            rich_help_panel=MACHINE,
+            help="Score with N processes. Default: one for each core.",
         ),
     ] = None
     reports: Annotated[
@@ -71,32 +105,36 @@ class Asked:
         typer.Option(
             "--report",
             metavar="FILE",
-            help="Write .json, .jsonl, .csv, .md or .html. Repeatable.",
-            rich_help_panel=PANEL_OUTPUT,
+            rich_help_panel=TOLD,
+            help="Write a report: .json, .jsonl, .csv, .md or .html. Repeatable.",
         ),
     ] = None
     overwrite: Annotated[
         bool,
-        typer.Option("--overwrite", help="Replace reports.", rich_help_panel=PANEL_OUTPUT),
+        typer.Option("--overwrite", rich_help_panel=TOLD, help="Replace reports that exist."),
     ] = False
     as_json: Annotated[
         bool,
         typer.Option(
             "--json",
-            help="One JSON line per picture, a summary last.",
-            rich_help_panel=PANEL_OUTPUT,
+            rich_help_panel=TOLD,
+            help="Print a line of JSON for each picture and a last one, on standard output.",
         ),
     ] = False
-    max_pixels: MaxPixels = DEFAULT_MAX_PIXELS
-    jobs: Annotated[
-        int | None,
-        typer.Option(min=1, help="Processes; one per core without it.", metavar="N"),
-    ] = None
-    list_protocols: Annotated[
-        bool, typer.Option("--list-protocols", help="Show the protocols with their sources.")
-    ] = False
 
 
+@guided(
+    ("restore metrics out --ref target", "Prints PSNR and SSIM of every pair, and their means."),
+    (
+        "restore metrics out --ref target --protocol rain --against other/",
+        "Scores as papers on rain do, and says by how much it differs from another method.",
+    ),
+    (
+        "restore metrics out --ref target --fail-under psnr=30 --report scores.csv",
+        "Ends with 6 where the mean is below 30 dB, for a check in CI.",
+    ),
+    codes=(0, 1, 2, 3, 6, 130),
+)
 @asks(Asked)
 def metrics(**options: Any) -> None:
     """Score restored pictures: PSNR and SSIM under a named protocol.

@@ -8,20 +8,32 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from restorecli.commands.help import MACHINE, QUALITY, TOLD, WHAT, App, Group, guided
+
 if TYPE_CHECKING:
     from restorecli.conversion.convert import Converted
     from restorecli.weights import ChosenModel, WeightEntry
 
-app = typer.Typer(no_args_is_help=True, help="The networks and their checkpoints.")
+app = App(cls=Group, no_args_is_help=True, help="List, download, check or convert networks.")
 
-Json = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
-Id = Annotated[str, typer.Argument(help="Id from `restore models list`.")]
-Offline = Annotated[bool, typer.Option("--offline", help="Use no network connection.")]
+Json = Annotated[
+    bool, typer.Option("--json", rich_help_panel=TOLD, help="Print JSON on standard output.")
+]
+Id = Annotated[str, typer.Argument(metavar="ID", help="Name a network of `restore models list`.")]
+Offline = Annotated[
+    bool, typer.Option("--offline", rich_help_panel=MACHINE, help="Never download anything.")
+]
 
 
 @app.command("list")
+@guided(
+    ("restore models list", "Prints every known network."),
+    ("restore models list --json", "Prints all that is known of them, for a program to read."),
+    ("restore models show hint-derain-packed", "Prints all that is known of one."),
+    codes=(0, 2, 4),
+)
 def list_models(as_json: Json = False) -> None:
-    """Every known checkpoint: task, network, size, licence, installed or not, score."""
+    """List the known networks: task, size, licence, installed or not, score."""
     from restorecli import console
     from restorecli.weights import registry
 
@@ -70,8 +82,17 @@ def _scores(entry: WeightEntry) -> list[str]:
 
 
 @app.command("show")
+@guided(
+    (
+        "restore models show hint-derain-packed",
+        "Prints where it comes from, its licence, hash and scores.",
+    ),
+    ("restore models show restormer-derain", "Also shows what is not installed yet."),
+    ("restore models show hint-derain-packed --json", "Prints it for a program to read."),
+    codes=(0, 2, 4),
+)
 def show_model(model: Id, as_json: Json = False) -> None:
-    """Everything known of one checkpoint."""
+    """Show all that is known of one network."""
     from restorecli import console
     from restorecli.weights import registry
 
@@ -99,8 +120,17 @@ def _cell(value: object) -> str:
 
 
 @app.command("path")
+@guided(
+    ("restore models path hint-derain-packed", "Prints the path of the file of its tensors."),
+    ("sha256sum $(restore models path hint-derain-packed)", "Hashes that file."),
+    (
+        "cp $(restore models path restormer-derain) /media/disk/",
+        "Takes a downloaded network to another computer.",
+    ),
+    codes=(0, 2, 4),
+)
 def path_of_model(model: Id) -> None:
-    """Where the tensors of a checkpoint lie."""
+    """Print where the tensors of an installed network lie."""
     from restorecli import console
     from restorecli.errors import WeightsError
     from restorecli.weights import registry
@@ -114,10 +144,22 @@ def path_of_model(model: Id) -> None:
 
 
 @app.command("verify")
+@guided(
+    ("restore models verify", "Checks all that are installed."),
+    ("restore models verify hint-derain-packed", "Checks one."),
+    (
+        "restore models verify && restore derain photo.jpg",
+        "Restores only if all are as they were installed.",
+    ),
+    codes=(0, 2, 4),
+)
 def verify_models(
-    models: Annotated[list[str] | None, typer.Argument(help="Ids. Default: all installed.")] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="ID...", help="Name networks. Default: all installed."),
+    ] = None,
 ) -> None:
-    """Hash installed checkpoints again and fit them into their networks."""
+    """Hash installed networks again, and load them."""
     from restorecli import console
     from restorecli.errors import WeightsError
     from restorecli.weights import registry
@@ -138,8 +180,14 @@ def verify_models(
 
 
 @app.command("remove")
+@guided(
+    ("restore models remove restormer-derain", "Frees the disk of a downloaded network."),
+    ("restore models remove mine", "Takes a network of your own from the list."),
+    ("restore models list", "Shows what is installed."),
+    codes=(0, 2, 4),
+)
 def remove_model(model: Id) -> None:
-    """Remove an installed checkpoint, and an imported one from the list too."""
+    """Remove an installed network; one of your own from the list, too."""
     from restorecli import console
     from restorecli.weights import registry
     from restorecli.weights.install import remove
@@ -152,11 +200,22 @@ def remove_model(model: Id) -> None:
 
 
 @app.command("download")
+@guided(
+    (
+        "restore models download restormer-derain",
+        "Gets one network, and says its size and licence first.",
+    ),
+    ("restore models download restormer-derain restormer-deblur", "Gets two."),
+    ("restore derain photo.jpg --effort best", "Gets the best network when it is needed."),
+    codes=(0, 2, 4, 130),
+)
 def download_models(
-    models: Annotated[list[str], typer.Argument(help="Ids from `restore models list`.")],
+    models: Annotated[
+        list[str], typer.Argument(metavar="ID...", help="Name networks of `restore models list`.")
+    ],
     offline: Offline = False,
 ) -> None:
-    """Get published checkpoints, check size and hash, and install them."""
+    """Download published networks, check size and hash, and install them."""
     from restorecli import console
     from restorecli.weights import registry
 
@@ -198,17 +257,53 @@ def fetch(model: ChosenModel, *, offline: bool, dry_run: bool) -> ChosenModel:
 
 
 @app.command("import")
+@guided(
+    (
+        "restore models import net.pth --task derain --id mine",
+        "Reads a checkpoint safely, and names it.",
+    ),
+    ("restore models import hf://OWNER/NAME/net.safetensors@REVISION", "Gets it from the Hub."),
+    ("restore derain photo.jpg --model mine", "Uses it."),
+    codes=(0, 2, 4, 130),
+)
 def import_model(
-    file: Annotated[str, typer.Argument(help="A file, or hf://OWNER/NAME/FILE@REVISION.")],
-    task: Annotated[str | None, typer.Option("--task", help="What it was trained for.")] = None,
-    network: Annotated[
-        str | None, typer.Option("--network", help="Its name, such as restormer or hint.")
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE", help="Give a file, or an address hf://OWNER/NAME/FILE@REVISION."
+        ),
+    ],
+    task: Annotated[
+        str | None,
+        typer.Option(
+            "--task", metavar="TASK", rich_help_panel=WHAT, help="Say what it was trained for."
+        ),
     ] = None,
-    model: Annotated[str | None, typer.Option("--id", help="Name for it.")] = None,
-    licence: Annotated[str | None, typer.Option("--licence", help="As its authors say.")] = None,
+    network: Annotated[
+        str | None,
+        typer.Option(
+            "--network",
+            metavar="NAME",
+            rich_help_panel=WHAT,
+            help="Say which network it fits, such as restormer or hint.",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--id", metavar="ID", rich_help_panel=WHAT, help="Name it, for --model."),
+    ] = None,
+    licence: Annotated[
+        str | None,
+        typer.Option(
+            "--licence",
+            metavar="TEXT",
+            rich_help_panel=WHAT,
+            help="Record the licence that its authors give.",
+        ),
+    ] = None,
     offline: Offline = False,
 ) -> None:
-    """Check a checkpoint of your own and add it to your list, under a name for --model."""
+    """Check a network of your own, and add it to the list for --model."""
     from restorecli import console
     from restorecli.errors import UsageError
     from restorecli.weights import SPECTRAL_TASKS, TASKS
@@ -232,24 +327,69 @@ def import_model(
 
 
 @app.command("convert")
+@guided(
+    ("restore models convert restormer-derain", "Makes a cheaper network of an installed one."),
+    (
+        "restore models convert restormer-derain --ratio 0.75 --id small",
+        "Leaves out more, and names the result.",
+    ),
+    (
+        "restore models convert restormer-derain --calibrate clean/ --finetune 10",
+        "Fits it to pictures of your own, and trains for 10 minutes.",
+    ),
+    codes=(0, 2, 3, 4, 130),
+)
 def convert_model(
     model: Id,
-    to: Annotated[str, typer.Option("--to", help="glmha.")] = "glmha",
-    preset: Annotated[str, typer.Option("--preset", help="text or table.")] = "text",
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to", metavar="NETWORK", rich_help_panel=WHAT, help="Make this of it: glmha."
+        ),
+    ] = "glmha",
+    preset: Annotated[
+        str,
+        typer.Option(
+            "--preset",
+            metavar="text|table",
+            rich_help_panel=QUALITY,
+            help="Follow the text or the table of the paper.",
+        ),
+    ] = "text",
     ratio: Annotated[
-        float, typer.Option("--ratio", help="Share of keys and values to leave out.")
+        float,
+        typer.Option(
+            "--ratio",
+            metavar="X",
+            rich_help_panel=QUALITY,
+            help="Leave out this share of keys and values.",
+        ),
     ] = 0.5,
     calibrate: Annotated[
         Path | None,
-        typer.Option("--calibrate", metavar="DIR", help="Clean pictures. Default: four that ship."),
+        typer.Option(
+            "--calibrate",
+            metavar="DIR",
+            rich_help_panel=QUALITY,
+            help="Fit it to the clean pictures there. Default: four that ship.",
+        ),
     ] = None,
     finetune: Annotated[
-        float, typer.Option("--finetune", metavar="MINUTES", help="Train on for so long.")
+        float,
+        typer.Option(
+            "--finetune",
+            metavar="MINUTES",
+            rich_help_panel=QUALITY,
+            help="Train on for so many minutes.",
+        ),
     ] = 0.0,
-    entry_id: Annotated[str | None, typer.Option("--id", help="Name for the result.")] = None,
+    entry_id: Annotated[
+        str | None,
+        typer.Option("--id", metavar="ID", rich_help_panel=WHAT, help="Name the result."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a GLMHA-Restormer of an installed Restormer, without training."""
+    """Make a cheaper GLMHA-Restormer of an installed Restormer."""
     from restorecli import console
     from restorecli.errors import UsageError
 

@@ -11,84 +11,183 @@ from typing import Annotated, Literal
 
 import typer
 
+from restorecli.commands.help import CLUSTER, FILES, MACHINE, QUALITY, SCORES, TOLD, WHAT
 from restorecli.limits import DEFAULT_MAX_PIXELS, DEFAULT_OVERLAP_PX
 
 Inputs = Annotated[
     list[str],
-    typer.Argument(help="Pictures, folders, patterns, @list of names, or - for standard input."),
+    typer.Argument(
+        metavar="INPUT...",
+        help="Give pictures, folders, patterns, @FILE (a list of names), or - for standard input.",
+    ),
 ]
 Output = Annotated[
     str | None,
-    typer.Option("-o", "--output", help="File (for one picture), folder, or - for stdout."),
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="FILE|DIR|-",
+        rich_help_panel=WHAT,
+        help="Write there: a file (for one picture), a folder, or - for standard output. "
+        "Default: beside the picture or folder.",
+    ),
+]
+Recursive = Annotated[
+    bool,
+    typer.Option(
+        "-r", "--recursive", rich_help_panel=WHAT, help="Take pictures in folders below, too."
+    ),
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", rich_help_panel=WHAT, help="Replace results that exist.")
+]
+SkipExisting = Annotated[
+    bool,
+    typer.Option(
+        "--skip-existing", rich_help_panel=WHAT, help="Keep results that exist and go on."
+    ),
+]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        rich_help_panel=WHAT,
+        help="Go on after an interruption: skip what the manifest of the results calls finished.",
+    ),
+]
+InPlace = Annotated[
+    bool,
+    typer.Option(
+        "--in-place",
+        rich_help_panel=WHAT,
+        help="Replace each picture by its result, once that is verified.",
+    ),
 ]
 Name = Annotated[
     str | None,
-    typer.Option("--name", help="Names of results, from {stem} {task} {model} {suffix}."),
+    typer.Option(
+        "--name",
+        metavar="PATTERN",
+        rich_help_panel=WHAT,
+        help="Name results by a pattern of {stem} {task} {model} {suffix}.",
+    ),
 ]
-InPlace = Annotated[
-    bool, typer.Option("--in-place", help="Replace each picture by its result, once verified.")
-]
-Resume = Annotated[
-    bool, typer.Option("--resume", help="Go on: skip what the results' manifest calls finished.")
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "-n", "--dry-run", rich_help_panel=WHAT, help="Say what would happen; write nothing."
+    ),
 ]
 Bits = Annotated[
-    Literal["source", "8", "16"], typer.Option("--bits", help="Of the results' channels.")
+    Literal["source", "8", "16"],
+    typer.Option("--bits", rich_help_panel=FILES, help="Write channels of so many bits."),
 ]
 Metadata = Annotated[
     Literal["keep", "safe", "none"],
-    typer.Option("--metadata", help="safe: without place, owner, serial numbers. none: no EXIF."),
+    typer.Option(
+        "--metadata",
+        rich_help_panel=FILES,
+        help="Keep what the picture carries; safe: leave out place, owner and serial numbers; "
+        "none: leave out all EXIF.",
+    ),
 ]
 Format = Annotated[
     Literal["source", "png", "jpeg", "webp", "tiff", "avif", "jxl"],
-    typer.Option("--format", help="Of the results. source: what each picture really is."),
+    typer.Option(
+        "--format",
+        metavar="FORMAT",
+        rich_help_panel=FILES,
+        help="Write png, jpeg, webp, tiff, avif or jxl; source: what each picture really is.",
+    ),
 ]
 JpegQuality = Annotated[
     str | None,
     typer.Option(
         "--jpeg-quality",
         metavar="N|source",
-        help="Of JPEG results. Default: the source's, but at least 95, colours in full.",
+        rich_help_panel=FILES,
+        help="Write JPEG at this quality, 1 to 100. Default: the source's, but at least 95, with "
+        "colours in full.",
     ),
 ]
 MaxPixels = Annotated[
-    int, typer.Option("--max-pixels", min=1, help="Refuse files that promise more.")
-]
-Recursive = Annotated[
-    bool, typer.Option("-r", "--recursive", help="Also pictures in folders of folders.")
-]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")]
-SkipExisting = Annotated[
-    bool, typer.Option("--skip-existing", help="Keep results that exist and go on.")
-]
-DryRun = Annotated[
-    bool, typer.Option("-n", "--dry-run", help="Say what would happen; write nothing.")
+    int,
+    typer.Option(
+        "--max-pixels",
+        min=1,
+        metavar="N",
+        rich_help_panel=FILES,
+        help="Refuse pictures that promise more pixels.",
+    ),
 ]
 Model = Annotated[
     str | None,
-    typer.Option("--model", help="Id from `restore models list`. Default: the bundled network."),
+    typer.Option(
+        "--model",
+        metavar="ID",
+        rich_help_panel=QUALITY,
+        help="Use this network of `restore models list`. Default: the bundled one.",
+    ),
 ]
 Weights = Annotated[
     Path | None,
-    typer.Option("--weights", help="Checkpoint of your own: .safetensors, or .pth of tensors."),
+    typer.Option(
+        "--weights",
+        metavar="FILE",
+        rich_help_panel=QUALITY,
+        help="Use a checkpoint of your own: .safetensors, or .pth of tensors.",
+    ),
 ]
 Effort = Annotated[
     str | None,
-    typer.Option("--effort", help="fast (bundled), or best: downloads a full-size network once."),
+    typer.Option(
+        "--effort",
+        metavar="fast|best",
+        rich_help_panel=QUALITY,
+        help="Use the bundled network (fast), or a full-size one that is downloaded once (best).",
+    ),
 ]
 Quality = Annotated[
-    str | None, typer.Option("--quality", hidden=True, help="The former name of --effort.")
+    str | None, typer.Option("--quality", hidden=True, help="Is the former name of --effort.")
 ]
-Offline = Annotated[bool, typer.Option("--offline", help="Never download anything.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
-Precision = Annotated[str, typer.Option("--precision", help="auto, fp32, bf16 or fp16.")]
+Offline = Annotated[
+    bool, typer.Option("--offline", rich_help_panel=QUALITY, help="Never download anything.")
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="DEVICE",
+        rich_help_panel=MACHINE,
+        help="Compute on auto, cpu, cuda, cuda:N or mps.",
+    ),
+]
+Precision = Annotated[
+    str,
+    typer.Option(
+        "--precision",
+        metavar="PRECISION",
+        rich_help_panel=MACHINE,
+        help="Compute in auto, fp32, bf16 or fp16.",
+    ),
+]
 Tile = Annotated[
-    str, typer.Option("--tile", help="auto (whole image if it fits), none, or a size in pixels.")
+    str,
+    typer.Option(
+        "--tile",
+        metavar="N|none",
+        rich_help_panel=MACHINE,
+        help="Cut into tiles of N pixels, or never (none); auto: only what does not fit whole.",
+    ),
 ]
 Overlap = Annotated[
     int | None,
     typer.Option(
         "--overlap",
-        help=f"Pixels that neighbouring tiles share. Default: {DEFAULT_OVERLAP_PX}, at most half.",
+        metavar="N",
+        rich_help_panel=MACHINE,
+        help="Let neighbouring tiles share N pixels. "
+        f"Default: {DEFAULT_OVERLAP_PX}, at most half a tile.",
     ),
 ]
 MaxMemory = Annotated[
@@ -96,56 +195,112 @@ MaxMemory = Annotated[
     typer.Option(
         "--max-memory",
         metavar="SIZE",
-        help="Most memory to use, such as 2GB or 1.5GiB: lower strips, then tiles, else an error.",
+        rich_help_panel=MACHINE,
+        help="Use no more memory, such as 2GB or 1.5GiB: lower strips, then tiles, else an error.",
     ),
 ]
 Threads = Annotated[
-    int | None, typer.Option("--threads", min=1, help="That compute. Default: one for each core.")
+    int | None,
+    typer.Option(
+        "--threads",
+        min=1,
+        metavar="N",
+        rich_help_panel=MACHINE,
+        help="Compute with N threads. Default: one for each core.",
+    ),
 ]
 EngineName = Annotated[
-    Literal["local", "ray"], typer.Option("--engine", help="ray: several devices, or a cluster.")
+    Literal["local", "ray"],
+    typer.Option(
+        "--engine",
+        rich_help_panel=CLUSTER,
+        help="Run in this process, or by ray on several devices or a cluster.",
+    ),
 ]
 RayAddress = Annotated[
     str | None,
     typer.Option(
-        "--ray-address", metavar="auto|HOST:PORT", help="Cluster. Default: one for this run."
+        "--ray-address",
+        metavar="auto|HOST:PORT",
+        rich_help_panel=CLUSTER,
+        help="Join this cluster. Default: start one for this run.",
     ),
 ]
 Actors = Annotated[
-    int | None, typer.Option("--actors", min=1, help="Default: as many as there is room for.")
+    int | None,
+    typer.Option(
+        "--actors",
+        min=1,
+        metavar="N",
+        rich_help_panel=CLUSTER,
+        help="Start N workers. Default: as many as there is room for.",
+    ),
 ]
 GpusPerActor = Annotated[
     float | None,
-    typer.Option("--gpus-per-actor", min=0, help="Such as 0.5. Default: 1 where there are any."),
+    typer.Option(
+        "--gpus-per-actor",
+        min=0,
+        metavar="X",
+        rich_help_panel=CLUSTER,
+        help="Give each worker X GPUs, such as 0.5. Default: 1 where there are any.",
+    ),
 ]
 CpusPerActor = Annotated[
-    int | None, typer.Option("--cpus-per-actor", min=1, help="And threads. Default: 1.")
+    int | None,
+    typer.Option(
+        "--cpus-per-actor",
+        min=1,
+        metavar="N",
+        rich_help_panel=CLUSTER,
+        help="Give each worker N cores and threads. Default: 1.",
+    ),
 ]
 Ref = Annotated[
     Path | None,
-    typer.Option("--ref", metavar="DIR", help="Clean pictures: score input and result."),
+    typer.Option(
+        "--ref",
+        metavar="DIR",
+        rich_help_panel=SCORES,
+        help="Score pictures and results against the clean pictures there.",
+    ),
 ]
 ProtocolName = Annotated[
     str | None,
     typer.Option(
         "--protocol",
         metavar="NAME",
-        help="How to score. Default: the task's own. "
+        rich_help_panel=SCORES,
+        help="Score by this protocol. Default: the task's own. "
         "published: restore and score as the model's authors do.",
     ),
 ]
 AllowMissing = Annotated[
-    bool, typer.Option("--allow-missing", help="Restore what has no reference, unscored.")
+    bool,
+    typer.Option(
+        "--allow-missing", rich_help_panel=SCORES, help="Restore what has no reference, unscored."
+    ),
 ]
 Reports = Annotated[
     list[str] | None,
-    typer.Option("--report", metavar="FILE", help="Write .json, .jsonl, .csv, .md or .html."),
+    typer.Option(
+        "--report",
+        metavar="FILE",
+        rich_help_panel=TOLD,
+        help="Write a report: .json, .jsonl, .csv, .md or .html. Repeatable.",
+    ),
 ]
 Json = Annotated[
     bool,
-    typer.Option("--json", help="One line of JSON for each picture and a last one, on stdout."),
+    typer.Option(
+        "--json",
+        rich_help_panel=TOLD,
+        help="Print a line of JSON for each picture and a last one, on standard output.",
+    ),
 ]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Only errors.")]
+Quiet = Annotated[
+    bool, typer.Option("-q", "--quiet", rich_help_panel=TOLD, help="Print errors only.")
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

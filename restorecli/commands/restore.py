@@ -9,6 +9,7 @@ import typer
 
 from restorecli.commands import models
 from restorecli.commands.asking import asks
+from restorecli.commands.help import guided
 from restorecli.commands.options import Asked
 from restorecli.commands.parsing import (
     parse_effort,
@@ -37,7 +38,7 @@ TO_A_FILE = "Give -o FILE, or send it on: … > result.png"
 class TaskFacts(NamedTuple):
     """What the command line has to know of a task."""
 
-    help: str
+    help: str  # its first sentence stands in the list of commands
     protocol: str  # of `restore metrics`, by which it scores unless another one is named
 
 
@@ -55,6 +56,18 @@ TASKS = {
 def task_command(task: str) -> Callable[..., None]:
     """The Typer command of one task, whose options are the fields of `Asked`."""
 
+    @guided(
+        (f"restore {task} photo.jpg", f"Writes photo.{task}.jpg beside it."),
+        (
+            f"restore {task} holiday/ -r -o clean/ --resume",
+            "Restores a tree of folders into clean/, and goes on after an interruption.",
+        ),
+        (
+            f"restore {task} set/input -o out --ref set/target --report scores.html",
+            "Scores the results against clean pictures of the same names, with a page to look at.",
+        ),
+        codes=(0, 1, 2, 3, 4, 5, 130),
+    )
     @asks(Asked)
     def command(**options: Any) -> None:
         restore(task, Asked(**options))

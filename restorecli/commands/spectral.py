@@ -9,6 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from restorecli.commands.asking import asks
+from restorecli.commands.help import FILES, MACHINE, SCORES, TOLD, WHAT, guided
+from restorecli.commands.options import (
+    Device,
+    DryRun,
+    Model,
+    Overwrite,
+    Quiet,
+    Recursive,
+    Resume,
+    SkipExisting,
+    Threads,
+    Weights,
+)
 from restorecli.commands.parsing import parse_memory
 from restorecli.errors import EXIT_OK
 
@@ -17,64 +30,123 @@ if TYPE_CHECKING:
     from restorecli.spectral.run import Results, SpectralJob
 
 Inputs = Annotated[
-    list[Path], typer.Argument(help="Pictures or folders; with --mask, measurements.")
+    list[Path],
+    typer.Argument(metavar="INPUT...", help="Give pictures or folders; with --mask, measurements."),
 ]
 Output = Annotated[
     Path | None,
-    typer.Option("-o", "--output", help="Cube (.img, .tif, .mat, .npz) or folder."),
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="FILE|DIR",
+        rich_help_panel=WHAT,
+        help="Write there: a cube (.img, .tif, .mat, .npz) or a folder.",
+    ),
 ]
 CubeFormat = Annotated[
     Literal["img", "tif", "mat", "npz"],
-    typer.Option("--format", help="Of cubes in folders. img: ENVI. mat: MATLAB 7.3."),
+    typer.Option(
+        "--format",
+        rich_help_panel=FILES,
+        help="Write cubes in folders as ENVI (img), TIFF, MATLAB 7.3 (mat) or NumPy (npz).",
+    ),
 ]
 Tiff = Annotated[
     Literal["planes", "pages"],
-    typer.Option("--tiff", help="planes: one page with named bands. pages: one for each band."),
+    typer.Option(
+        "--tiff",
+        rich_help_panel=FILES,
+        help="Write TIFF as one page with named bands, or as one page for each band.",
+    ),
 ]
 Mask = Annotated[
     Path | None,
-    typer.Option("--mask", metavar="FILE", help="Of the snapshot camera (CASSI) that measured."),
+    typer.Option(
+        "--mask",
+        metavar="FILE",
+        rich_help_panel=WHAT,
+        help="Read the mask of the snapshot camera (CASSI) that measured.",
+    ),
 ]
 Encoding = Annotated[
     Literal["srgb", "linear"] | None,
-    typer.Option("--encoding", help="Of the pictures. Default: what the model was made for."),
+    typer.Option(
+        "--encoding",
+        rich_help_panel=WHAT,
+        help="Take the pictures for sRGB or linear. Default: what the model was made for.",
+    ),
 ]
-Raw = Annotated[bool, typer.Option("--raw", help="Do not clamp the bands to [0, 1].")]
+Raw = Annotated[
+    bool,
+    typer.Option("--raw", rich_help_panel=FILES, help="Do not clamp the bands to [0, 1]."),
+]
 PreviewFile = Annotated[
-    bool, typer.Option("--preview", help="Also a picture of each cube: sRGB under D65.")
+    bool,
+    typer.Option(
+        "--preview",
+        rich_help_panel=FILES,
+        help="Write a picture of each cube, too: sRGB under D65.",
+    ),
 ]
 Page = Annotated[
     Path | None,
-    typer.Option("--page", metavar="FILE", help="A page (.html) with spectra of clicked pixels."),
+    typer.Option(
+        "--page",
+        metavar="FILE",
+        rich_help_panel=FILES,
+        help="Write a page (.html) with spectra of clicked pixels.",
+    ),
 ]
-Model = Annotated[str | None, typer.Option("--model", help="Id from `restore models list`.")]
-Weights = Annotated[Path | None, typer.Option("--weights", help="Checkpoint of your own.")]
-Recursive = Annotated[bool, typer.Option("-r", "--recursive", help="Also folders in folders.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")]
-SkipExisting = Annotated[bool, typer.Option("--skip-existing", help="Keep results that exist.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on: keep what is finished.")]
-DryRun = Annotated[bool, typer.Option("-n", "--dry-run", help="Say what would happen.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 MaxMemory = Annotated[
     str | None,
-    typer.Option("--max-memory", metavar="SIZE", help="Default: 2GB. With more it is faster."),
+    typer.Option(
+        "--max-memory",
+        metavar="SIZE",
+        rich_help_panel=MACHINE,
+        help="Use no more memory. Default: 2GB. With more it is faster.",
+    ),
 ]
-Threads = Annotated[int | None, typer.Option("--threads", min=1, help="That compute.")]
 Ref = Annotated[
-    Path | None, typer.Option("--ref", metavar="PATH", help="True cubes: score the results.")
+    Path | None,
+    typer.Option(
+        "--ref",
+        metavar="DIR",
+        rich_help_panel=SCORES,
+        help="Score against the true cubes there (or a file, for one).",
+    ),
 ]
 ProtocolName = Annotated[
-    str | None, typer.Option("--protocol", metavar="NAME", help="cave, ntire2022 or kaist.")
+    str | None,
+    typer.Option(
+        "--protocol",
+        metavar="NAME",
+        rich_help_panel=SCORES,
+        help="Score by cave, ntire2022 or kaist.",
+    ),
 ]
 AllowMissing = Annotated[
-    bool, typer.Option("--allow-missing", help="Leave unscored what has no true cube.")
+    bool,
+    typer.Option(
+        "--allow-missing", rich_help_panel=SCORES, help="Leave unscored what has no true cube."
+    ),
 ]
 Reports = Annotated[
     list[Path] | None,
-    typer.Option("--report", metavar="FILE", help="Write .json, .jsonl, .csv or .md."),
+    typer.Option(
+        "--report",
+        metavar="FILE",
+        rich_help_panel=TOLD,
+        help="Write a report: .json, .jsonl, .csv or .md. Repeatable.",
+    ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="One line of JSON for each cube, on stdout.")]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Only errors.")]
+Json = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        rich_help_panel=TOLD,
+        help="Print a line of JSON for each cube, on standard output.",
+    ),
+]
 REPORT_FORMATS = (".json", ".jsonl", ".csv", ".md")
 
 
@@ -109,6 +181,18 @@ class AskedSpectra:
     quiet: Quiet = False
 
 
+@guided(
+    ("restore spectral photo.png --preview", "Writes photo.img (ENVI) and a picture of it."),
+    (
+        "restore spectral photo.png -o cube.npz --page spectra.html",
+        "Writes a cube for NumPy, and a page where a click on a pixel shows its spectrum.",
+    ),
+    (
+        "restore spectral shot.png --mask mask.png --ref true.mat",
+        "Rebuilds what a snapshot camera measured, and scores it.",
+    ),
+    codes=(0, 1, 2, 3, 4, 5, 130),
+)
 @asks(AskedSpectra)
 def spectral(**options: Any) -> None:
     """Make spectra: 31 bands of every pixel of a picture, or 28 of a snapshot measurement.
