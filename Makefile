@@ -10,18 +10,23 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 .DEFAULT_GOAL := demo
 
 $(VENV)/run: pyproject.toml constraints.txt
+	@echo "Installing into $(VENV), about 1 GB: some minutes, once."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	touch $@
 
 $(VENV)/develop: $(VENV)/run
+	@echo "Adding what tests and linters need."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
 demo: $(VENV)/run
+	@echo "Restoring $(EXAMPLE): some seconds."
 	$(BIN)/restore derain $(EXAMPLE) -o demo/ --overwrite
+	@echo "Look at demo/$(notdir $(EXAMPLE)), beside $(EXAMPLE)."
 
 test: $(VENV)/develop
+	@echo "Testing, one process for each core: about five minutes on two."
 	$(PYTEST) -m 'not long and not browser and not cluster'
 
 test-long: $(VENV)/develop

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import gc
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -69,6 +70,11 @@ app.add_typer(models.app, name="models", rich_help_panel=MANAGING)
 app.command("doctor", rich_help_panel=MANAGING)(doctor)
 
 
+def _called() -> str:
+    """The name that the command was called by, of the two it has: for help and examples."""
+    return "restorecli" if Path(sys.argv[0]).stem == "restorecli" else "restore"
+
+
 def main() -> None:
     """Run the command; failures that a user can act on end with one sentence and their code."""
     streams.prepare()
@@ -79,7 +85,7 @@ def main() -> None:
     atexit.register(gc.freeze)  # the last search for cycles, among all of torch, takes 0.3 s
     try:
         try:
-            app(prog_name="restore")
+            app(prog_name=_called())
         finally:
             streams.finish()
     except KeyboardInterrupt:  # before a command began, or after it ended

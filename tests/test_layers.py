@@ -49,7 +49,7 @@ MAY_IMPORT = {
     "conversion": {"degradations", "errors", "images", "machine", "networks", "weights"},
     "__init__": {"engine"},
     "engine": {"errors", "images", "limits", "machine", "networks", "weights"},
-    "images": {"errors", "files", "limits"},
+    "images": {"errors", "files", "limits", "machine"},
     "weights": {"errors", "files", "limits", "networks"},
     "spectral": {
         "engine",
@@ -66,7 +66,7 @@ MAY_IMPORT = {
     "networks": {"machine"},
     "degradations": set(),
     "report": {"errors", "files", "images", "limits"},
-    "files": {"errors"},
+    "files": {"errors", "machine"},
     "machine": {"errors"},
     "limits": set(),
     "errors": set(),

@@ -20,6 +20,7 @@ from typing import IO, Any, cast
 from urllib.parse import unquote
 
 from restorecli.errors import InputError, UsageError
+from restorecli.machine.extras import install_hint
 
 SEPARATOR = "://"
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+")  # of two characters: C: is a drive
@@ -309,7 +310,7 @@ def _system(scheme: str) -> Any:
     except ImportError as error:
         raise UsageError(
             f"{scheme}{SEPARATOR} needs a further package.",
-            hint="Install it with: pip install 'restorecli[remote]'",
+            hint=install_hint("gcs" if scheme in {"gs", "gcs"} else "remote"),
         ) from error
     options = dict(OPTIONS.get(scheme, {}))
     try:

@@ -31,6 +31,7 @@ from restorecli.images.formats import (
 from restorecli.images.metadata import upright
 from restorecli.images.photo import Carried, Photo, Pixels
 from restorecli.limits import DEFAULT_MAX_PIXELS
+from restorecli.machine.extras import install_hint
 
 THROUGH_A_PIPE = "Standard input takes one, as -: cat PICTURE | restore derain - -o RESULT.png"
 MAX_PIXELS = DEFAULT_MAX_PIXELS
@@ -316,7 +317,7 @@ def _read_heif(name: str, data: bytes, max_pixels: int) -> tuple[Photo, int]:
     except ImportError as error:
         raise InputError(
             f"Cannot read {name}: HEIC needs a further package.",
-            hint="Install it with: pip install 'restorecli[heic]'",
+            hint=install_hint("heic"),
         ) from error
     found, picture = _picture_of_items(name, data, max_pixels)
     carried, notes = bmff.carried(found, "HEIF")
@@ -440,7 +441,7 @@ def _refuse_foreign(name: str, head: bytes) -> None:
 def _foreign(name: str, kind: str) -> InputError:
     hint = "Save its frames as pictures."
     if kind == RAW_FILE:
-        hint = "Develop it to TIFF or PNG, or install a reader: pip install 'restorecli[raw]'"
+        hint = f"Develop it to TIFF or PNG, or let restore read it. {install_hint('raw')}"
     return InputError(f"Cannot restore {name}: it is {kind}, not a picture.", hint=hint)
 
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from restorecli.errors import OutputError, UsageError
 from restorecli.files.atomic import partial_name
+from restorecli.machine.extras import install_hint
 from restorecli.spectral.cubes import Cube, band_names
 
 GDAL_METADATA = 42112  # TIFF tag
@@ -308,7 +309,7 @@ def hdf5() -> Any:
     except ImportError as error:
         raise UsageError(
             "MATLAB 7.3 files need h5py, which is not installed.",
-            hint="Install it: pip install 'restorecli[spectral]'. Or write .img, .tif or .npz.",
+            hint=f"Write .img, .tif or .npz. Or: {install_hint('spectral')}",
         ) from error
     return h5py
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from restorecli.errors import DeviceError, UsageError
 from restorecli.machine.cores import available_cores
+from restorecli.machine.extras import install_hint
 from restorecli.runs.job import Pool
 
 LOOPBACK = "127.0.0.1"
@@ -45,7 +46,7 @@ def _joined(pool: Pool) -> Iterator[None]:
     except ImportError as error:
         raise UsageError(
             "--engine ray needs a further package.",
-            hint="Install it with: pip install 'restorecli[ray]'",
+            hint=install_hint("ray"),
         ) from error
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restorecli.errors import UsageError
+from restorecli.machine.extras import install_hint, installer
 from restorecli.scoring.metrics.pixels import comparable, delta_e2000
 
 Image = NDArray[Any]
@@ -49,7 +50,7 @@ def _lpips() -> Compute:
     except (ImportError, AttributeError) as error:  # torchmetrics hides it without torchvision
         raise UsageError(
             "LPIPS needs torchmetrics and torchvision, and one of them is not installed.",
-            hint="Install them: pip install 'restorecli[perceptual]'.",
+            hint=install_hint("perceptual"),
         ) from error
     import torch
 
@@ -69,7 +70,7 @@ def _pyiqa(name: str) -> Compute:
     except ImportError as error:
         raise UsageError(
             f"{name.upper()} needs pyiqa, which is not installed.",
-            hint="Install it: pip install pyiqa. Its licence is non-commercial (PolyForm "
+            hint=f"Install it: {installer()} pyiqa. Its licence is non-commercial (PolyForm "
             "Noncommercial and NTU S-Lab), which is why restore does not bring it along.",
         ) from error
     import torch
