@@ -138,6 +138,23 @@ Weights = Annotated[
         help="Use a checkpoint of your own: .safetensors, or .pth of tensors.",
     ),
 ]
+Strength = Annotated[
+    str | None,
+    typer.Option(
+        "--strength",
+        metavar="X",
+        rich_help_panel=QUALITY,
+        help="Make this share of the change, from 0 (the picture as it was) to 1. Default: 1.",
+    ),
+]
+Ensemble = Annotated[
+    bool,
+    typer.Option(
+        "--ensemble",
+        rich_help_panel=QUALITY,
+        help="Take the mean over eight flips and turns: eight times slower, a little closer.",
+    ),
+]
 Effort = Annotated[
     str | None,
     typer.Option(
@@ -325,6 +342,8 @@ class Asked:
     weights: Weights = None
     effort: Effort = None
     quality: Quality = None
+    strength: Strength = None
+    ensemble: Ensemble = False
     offline: Offline = False
     device: Device = "auto"
     precision: Precision = "auto"

@@ -65,6 +65,22 @@ def parse_effort(asked: Asked) -> str | None:
     return effort
 
 
+def parse_strength(text: str | None) -> float:
+    """``0.4`` → 0.4, from 0 to 1; ``None``: 1, the whole change."""
+    if text is None:
+        return 1.0
+    try:
+        strength = float(text)
+    except ValueError:
+        strength = -1.0
+    if not 0 <= strength <= 1:  # nor NaN
+        raise UsageError(
+            f"--strength {text!r} is not a number from 0 to 1.",
+            hint="0 gives the picture back, 1 is the whole change, 0.5 half of it.",
+        )
+    return strength
+
+
 def parse_jpeg_quality(text: str | None) -> int | Literal["source"] | None:
     """``source``, a number from 1 to 100, or ``None`` for the default."""
     if text is None or text == "source":
@@ -83,6 +99,7 @@ def refuse_contradictions(asked: Asked) -> None:
     parse_overlap(overlap_px, parse_tile(asked.tile))
     parse_memory(asked.max_memory)
     parse_jpeg_quality(asked.jpeg_quality)
+    parse_strength(asked.strength)
     _refuse_engine(asked)
     effort = parse_effort(asked)
     for name, given in (("--weights", asked.weights), ("--model", asked.model)):

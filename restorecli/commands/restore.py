@@ -16,6 +16,7 @@ from restorecli.commands.parsing import (
     parse_jpeg_quality,
     parse_memory,
     parse_overlap,
+    parse_strength,
     parse_tile,
     refuse_contradictions,
     what_exists,
@@ -189,6 +190,8 @@ def engine_of(model: ChosenModel, asked: Asked) -> EngineSettings:
         max_bytes=parse_memory(asked.max_memory),
         published=published,
         threads=asked.threads,
+        strength=parse_strength(asked.strength),
+        ensemble=asked.ensemble,
     )
 
 
@@ -240,6 +243,15 @@ def refuse_other_settings(setting: PublishedSetting, asked: Asked) -> None:
     given = {"--tile": asked.tile, "--precision": asked.precision}
     if asked.overlap is not None:
         given["--overlap"] = str(asked.overlap)
+    for name, on in (
+        ("--strength", parse_strength(asked.strength) < 1),
+        ("--ensemble", asked.ensemble),
+    ):
+        if on:
+            raise UsageError(
+                f"{name} contradicts --protocol {PUBLISHED}: authors restore without it.",
+                hint="Leave out one of them.",
+            )
     for name, value in given.items():
         if value not in {"auto", recorded[name]}:
             raise UsageError(

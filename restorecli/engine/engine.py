@@ -11,7 +11,7 @@ import torch
 from numpy.typing import DTypeLike
 from torch import Tensor
 
-from restorecli.engine import direction
+from restorecli.engine import direction, ensemble
 from restorecli.engine.devices import choose_device, choose_precision, free_bytes, held_bytes
 from restorecli.engine.plan import (
     MEMORY_SHARE,
@@ -26,7 +26,7 @@ from restorecli.engine.tiling import tile_slices, tiled_rows
 from restorecli.errors import DeviceError, InputError, RestoreError, WeightsError
 from restorecli.images import Photo
 from restorecli.images.photo import WHITE, Pixels
-from restorecli.images.tensors import to_pixels, to_tensor
+from restorecli.images.tensors import as_gray, to_pixels, to_tensor
 from restorecli.limits import AUTO
 from restorecli.machine.allocator import give_back_freed_memory, keep_freed_memory
 from restorecli.machine.cores import default_threads
@@ -50,6 +50,8 @@ class Engine:
     overlap_px: int
     max_bytes: int | None = None  # that the process, or a CUDA device, may hold in all
     published: PublishedSetting | None = None  # that the other fields follow
+    strength: float = 1.0  # of the change: 0 gives the picture back
+    ensemble: bool = False  # the mean over eight ways to flip and turn the picture
 
     @property
     def precision_name(self) -> str:
@@ -79,7 +81,14 @@ class Engine:
                 hint="Choose another --model.",
             )
         kind = np.dtype(dtype or pixels.dtype)
-        if self.model.turns and direction.is_better_turned(pixels, self._change):
+        if self.strength == 0:
+            plan = plan or self.plan((pixels.shape[0], pixels.shape[1]), kind)
+            return Photo(pixels=pixels).in_depth(kind).pixels.copy(), plan
+        if (
+            self.model.turns
+            and not self.ensemble
+            and direction.is_better_turned(pixels, self._change)
+        ):
             sideways = np.rot90(pixels)
             plan = self.plan((sideways.shape[0], sideways.shape[1]), kind)
             restored, plan = self._restored(sideways, kind, plan, on_progress)
@@ -130,6 +139,7 @@ class Engine:
             size=size,
             bytes_per_value=precision.itemsize,
             bytes_per_result=dtype.itemsize,
+            ensemble=self.ensemble,
             on_gpu=self.device.type == "cuda",
         )
 
@@ -177,16 +187,35 @@ class Engine:
         gray = pixels.ndim == 2
         restored = np.empty(pixels.shape, dtype)
         low, high = 1.0, 0.0
-        for start, rows in self._rows(pixels, plan, precision, on_progress):
-            if not bool(torch.isfinite(rows).all()):
-                raise self._spoiled("values that are not finite")
+
+        def finite(part: Pixels, progress: ImageProgress) -> Iterator[tuple[int, Tensor]]:
+            for start, rows in self._rows(part, plan, precision, progress):
+                if not bool(torch.isfinite(rows).all()):
+                    raise self._spoiled("values that are not finite")
+                yield start, rows
+
+        if self.ensemble:
+            coming = ensemble.mean_rows(finite, pixels, on_progress)
+        else:
+            coming = finite(pixels, on_progress)
+        for start, rows in coming:
             least, most = rows.clamp(0, 1).aminmax()
             low, high = min(low, float(least)), max(high, float(most))
-            restored[start : start + rows.shape[1]] = to_pixels(rows[None], gray=gray, dtype=dtype)
+            band = slice(start, start + rows.shape[1])
+            rows = self._blended(rows, pixels[band])
+            restored[band] = to_pixels(rows[None], gray=gray, dtype=dtype)
         before = (float(pixels.max()) - float(pixels.min())) / WHITE[pixels.dtype]
         if high - low < CONSTANT_RANGE and before > PICTURE_RANGE:
             raise self._spoiled("one constant colour of the whole picture")
         return restored
+
+    def _blended(self, rows: Tensor, before: Pixels) -> Tensor:
+        """Restored rows (C, r, W) mixed with what they were, in the encoding of the file."""
+        if self.strength == 1:
+            return rows
+        rows = as_gray(rows) if before.ndim == 2 else rows
+        was = to_tensor(before, len(rows))[0].to(rows.device)
+        return torch.lerp(was, rows.float().clamp(0, 1), self.strength)
 
     def _spoiled(self, what: str) -> SpoiledError:
         return SpoiledError(
@@ -286,6 +315,8 @@ def prepare(settings: EngineSettings) -> Engine:
         overlap_px=overlap_px,
         max_bytes=settings.max_bytes,
         published=published,
+        strength=settings.strength,
+        ensemble=settings.ensemble,
     )
 
 

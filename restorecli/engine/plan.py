@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 
+from restorecli.engine.ensemble import SUM_BYTES
 from restorecli.errors import DeviceError
 from restorecli.limits import AUTO, MULTIPLE_PX, SMALLEST_TILE_PX
 from restorecli.networks import Network
@@ -56,6 +57,7 @@ class Demand:
     size: tuple[int, int]  # (height, width) of the picture in pixels
     bytes_per_value: int  # of the features: 4 for float32, 2 for half precision
     bytes_per_result: int  # of one value of the result: 1 for 8 bits, 2 for 16, 4 for float
+    ensemble: bool = False  # also turned by 90°, and added up
     on_gpu: bool = False  # which takes higher strips
 
     def needed(self, tile_px: int | None, *, strip_rows: int, keep_bytes: int) -> int:
@@ -66,9 +68,21 @@ class Demand:
             strip_rows: Rows of a strip.
             keep_bytes: Most that attention may keep of what it needs twice.
         """
-        channels, size = self.network.ends.out_channels, self.size
-        height, width = size if tile_px is None else (min(tile_px, side) for side in size)
-        needed = self.bytes_per_result * channels * size[0] * size[1] + resident_bytes(
+        values = self.network.ends.out_channels * self.size[0] * self.size[1]
+        result_bytes = self.bytes_per_result * values
+        working_bytes = [
+            self._working(size, tile_px, strip_rows, keep_bytes)
+            for size in ((self.size, self.size[::-1]) if self.ensemble else (self.size,))
+        ]
+        sum_bytes = SUM_BYTES * values if self.ensemble else 0
+        return result_bytes + sum_bytes + max(working_bytes)
+
+    def _working(
+        self, size: tuple[int, int], tile_px: int | None, strip_rows: int, keep_bytes: int
+    ) -> int:
+        """Peak bytes of features, tiles and their blend for a picture of ``size``."""
+        height, width = (min(tile_px or side, side) for side in size)
+        needed = resident_bytes(
             self.network,
             height,
             width,
@@ -77,13 +91,15 @@ class Demand:
             keep_bytes=keep_bytes,
         )
         if tile_px is not None:
+            channels = self.network.ends.out_channels
             band = (channels + 1) * height * size[1]  # sums and weights; twice, when handed on
             needed += IMAGE_BYTES * (channels * height * width + 2 * band)
         return needed
 
     def strip_heights(self, tile_px: int | None) -> list[int]:
         """Rows of a strip to try, for the whole picture or for tiles."""
-        width = min(tile_px or self.size[1], self.size[1])
+        columns = max(self.size) if self.ensemble else self.size[1]
+        width = min(tile_px or columns, columns)
         return strip_heights(math.ceil(width / self.network.ends.packing), on_gpu=self.on_gpu)
 
 

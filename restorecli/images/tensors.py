@@ -24,6 +24,11 @@ def to_tensor(pixels: NDArray[Any], channels: int) -> Tensor:
     return x.expand(1, channels, -1, -1).to(torch.float32).div(WHITE[pixels.dtype])
 
 
+def as_gray(planes: Tensor) -> Tensor:
+    """Float (C, H, W) → float32 (1, H, W): what a gray picture is after three channels."""
+    return planes.double().mean(0, keepdim=True).float()
+
+
 def to_pixels(x: Tensor, *, gray: bool, dtype: DTypeLike = np.uint8) -> NDArray[Any]:
     """Float (1, C, H, W) → ``dtype`` (H, W, 3), or (H, W) if ``gray``: clamp, round half to even.
 

@@ -76,6 +76,7 @@ class Job:
             "bits": files.bits,
             "metadata": files.metadata,
         }
+        options = {**options, **engine.changes}
         if files.jpeg_quality is not None:
             options = {**options, "jpeg_quality": str(files.jpeg_quality)}
         if engine.published:

@@ -96,7 +96,7 @@ def settings_of(
         device=device,
         precision=precision,
         versions=versions(),
-        options={**as_published, **(options or {})},
+        options={**as_published, **job.engine.changes, **(options or {})},
     )
 
 
