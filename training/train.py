@@ -26,12 +26,12 @@ from typing import Any
 import safetensors.torch
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from restorecli.machine.allocator import keep_freed_memory
 from restorecli.networks import NETWORKS
 from restorecli.networks.loss import FFT_WEIGHT, loss_of
 from training.data import Batches, load_pairs, load_photographs
+from training.stepping import EAGER_STEPS, Stepper
 from training.tasks import NETWORKS as KINDS
 from training.tasks import TASKS, task_of
 
@@ -39,7 +39,6 @@ LOG_EVERY = 50  # steps
 SAVE_EVERY_S = 120
 UNSEEN_STEP = 10**9  # no run is as long, so its samples are new
 UNSEEN_BATCHES = 4
-EAGER_STEPS = 3  # before a step is recorded: libraries choose their algorithms in them
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +75,8 @@ def learning_rate_at(step: int, recipe: Recipe, progress: float | None = None) -
     return recipe.final_learning_rate + span * 0.5 * (1 + math.cos(math.pi * fallen))
 
 
-def half_precision(device: torch.device) -> bool:
-    """Whether bfloat16 is faster there: a GPU, or a processor that multiplies it."""
-    if device.type == "cuda":
-        return True
-    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
-
-
-class Training:
-    """A network, its average and its optimiser, which move one step at a time."""
+class Training(Stepper):
+    """A network that learns to undo what spoiled its samples."""
 
     def __init__(
         self,
@@ -97,38 +89,18 @@ class Training:
         torch.manual_seed(recipe.seed)
         task = task_of(recipe.task, recipe.network)
         self.recipe = recipe
-        self.device = device
         self.smoothness = task.smoothness
-        self.network = build(task.network, task.options).to(device)
+        network = build(task.network, task.options).to(device)
         if start is not None:
-            load_what_fits(self.network, start)
-        self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema))
+            load_what_fits(network, start)
+        super().__init__(network, recipe, device)
         self.forward: Callable[..., Any] = self.forward_eager
         if compiled:
             self.forward = torch.compile(self.forward_eager)
-        on_gpu = device.type == "cuda"
-        self.rate = torch.tensor(recipe.learning_rate, device=device)
-        self.optimizer = torch.optim.AdamW(
-            self.network.parameters(),
-            lr=self.rate if on_gpu else recipe.learning_rate,
-            betas=(0.9, 0.99),
-            weight_decay=recipe.weight_decay,
-            fused=True,
-            capturable=on_gpu,
-        )
-        self.step = 0
-        self.bf16 = half_precision(device)
-        self.side = (
-            torch.cuda.Stream() if on_gpu else None
-        )  # a step is recorded where it ran before
-        self.replay: Callable[[Tensor, Tensor], Tensor] | None = None
 
     def forward_eager(self, degraded: Tensor) -> tuple[Tensor, Tensor | None]:
         """The restored batch and, of an affine head, the total variation of its maps."""
-        # Casts are not cached: a recorded step would use what an earlier one has left.
-        with torch.autocast(
-            self.device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=False
-        ):
+        with self.autocast():
             if not self.smoothness:
                 return self.network(degraded), None
             restored, *maps = self.network.forward_with_maps(degraded)  # type: ignore[operator]
@@ -141,52 +113,13 @@ class Training:
         loss = loss_of(restored, y, self.recipe.fft_weight)
         return loss if rough is None else loss + self.smoothness * rough
 
-    def _step(self, degraded: Tensor, clean: Tensor) -> Tensor:
-        """Gradients and their application; returns the loss."""
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = self.loss(degraded, clean)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip_norm)
-        self.optimizer.step()
-        return loss.detach()
-
     def advance(self, degraded: Tensor, clean: Tensor, progress: float | None = None) -> Tensor:
         """One optimiser step on uint8 (B, 3, p, p); returns the loss, perhaps not yet computed."""
-        rate = learning_rate_at(self.step, self.recipe, progress)
-        degraded, clean = (p.to(self.device, non_blocking=True) for p in (degraded, clean))
-        if self.device.type == "cuda":
-            self.rate.fill_(rate)
-        else:
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
-        if self.replay is not None:
-            loss = self.replay(degraded, clean)
-        elif self.side is not None:
-            self.side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(self.side):
-                loss = self._step(degraded, clean)
-            torch.cuda.current_stream().wait_stream(self.side)
-        else:
-            loss = self._step(degraded, clean)
-        self.average.update_parameters(self.network)
-        self.step += 1
-        return loss
+        return self.move(degraded, clean, learning_rate_at(self.step, self.recipe, progress))
 
-    def record(self, degraded: Tensor, clean: Tensor) -> None:
-        """From now on replay a step as a CUDA graph; the shapes stay those of this batch."""
-        inputs = [p.to(self.device).clone() for p in (degraded, clean)]
-        torch.cuda.synchronize()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=self.side, capture_error_mode="thread_local"):
-            loss = self._step(*inputs)
-
-        def replay(degraded: Tensor, clean: Tensor) -> Tensor:
-            inputs[0].copy_(degraded)
-            inputs[1].copy_(clean)
-            graph.replay()
-            return loss.clone()
-
-        self.replay = replay
+    def facts(self) -> dict[str, Any]:
+        """The recipe."""
+        return {"recipe": asdict(self.recipe)}
 
     def psnr(self, batches: Batches) -> tuple[float, float]:
         """PSNR in dB of unseen samples, before and after the averaged network."""
@@ -199,32 +132,6 @@ class Training:
                 for found, z in ((before, x), (after, network(x).clamp(0, 1))):
                     found.append(-10 * torch.log10((z - y).square().mean((1, 2, 3)) + 1e-10))
         return float(torch.cat(before).mean()), float(torch.cat(after).mean())
-
-    def save(self, path: Path) -> None:
-        """Write everything needed to go on, in place of ``path`` only when complete."""
-        partial = path.with_suffix(".partial")
-        state = {
-            "recipe": asdict(self.recipe),
-            "step": self.step,
-            "network": self.network.state_dict(),
-            "average": self.average.module.state_dict(),
-            "averaged": int(self.average.n_averaged),
-            "optimizer": self.optimizer.state_dict(),
-        }
-        torch.save(state, partial)
-        partial.replace(path)
-
-    def load(self, path: Path) -> None:
-        """Go on from ``path``. The recipe may differ in its number of steps."""
-        state = torch.load(path, map_location=self.device, weights_only=True)
-        self.network.load_state_dict(state["network"])
-        self.average.module.load_state_dict(state["average"])
-        self.average.n_averaged.fill_(state["averaged"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.device.type == "cuda":
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.rate
-        self.step = state["step"]
 
 
 def variation(maps: Tensor) -> Tensor:
@@ -329,7 +236,7 @@ def train(recipe: Recipe, run: Run) -> Training:
         if timed >= 1:
             break
         if run.recorded and training.step == steps.start + EAGER_STEPS:
-            try_to_record(training, degraded, clean)
+            training.try_to_record(degraded, clean)
         progress = max(training.step / recipe.steps, timed)
         loss = training.advance(degraded, clean, progress)
         log.add(training.step, loss, learning_rate_at(training.step, recipe, progress))
@@ -341,15 +248,6 @@ def train(recipe: Recipe, run: Run) -> Training:
     before, after = training.psnr(batches)
     print(f"{recipe.task}: step {training.step}, unseen {before:.2f} → {after:.2f} dB", flush=True)
     return training
-
-
-def try_to_record(training: Training, degraded: Tensor, clean: Tensor) -> None:
-    """Record a step; where that fails, go on step by step and say so."""
-    try:
-        training.record(degraded, clean)
-    except RuntimeError as error:
-        print(f"No CUDA graph, which is slower: {error}", flush=True)
-        training.optimizer.zero_grad(set_to_none=True)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -29,6 +29,7 @@ from restorecli.weights import registry
 from restorecli.weights.checkpoint import load_spectral_model
 from training.spectral.data import (
     HELD_OUT,
+    between_bands,
     cassi_bands,
     lamps,
     photographed,
@@ -89,7 +90,7 @@ def reconstruction(network: nn.Module, mask: Tensor | None) -> Callable[[Path, s
         with torch.inference_mode():
             if isinstance(network, MSTCassi):
                 assert mask is not None
-                cube = cassi_bands(cube)
+                cube = cassi_bands(cube, between_bands())
                 made = network(cassi_input(cassi_measurement(cube, mask)), mask)
             else:
                 made = network(rgb)

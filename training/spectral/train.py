@@ -1,7 +1,8 @@
-"""Train a spectral network: ``python -m training.spectral.train csa --data cave.zip --out DIR``.
+"""Train a spectral network: ``python -m training.spectral.train csa --data PACK --out DIR``.
 
-The learning rate follows ``--minutes`` (warm-up, then half a cosine), so a run ends trained however
-fast the machine is; it may be stopped and resumed. Samples follow from (seed, step).
+Needs torch, numpy, opencv and safetensors only. The learning rate follows ``--minutes`` (warm-up,
+then half a cosine), or ``--steps`` if they are over earlier, so a run ends trained however fast the
+machine is; it may be stopped and resumed. Samples follow from (seed, step) and the device.
 """
 
 from __future__ import annotations
@@ -16,17 +17,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.io
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from restorecli.machine.allocator import keep_freed_memory
 from restorecli.networks.mst import MSTCassi, MSTPlusPlus, cassi_input, cassi_measurement
-from training.spectral.data import HELD_OUT, Crops, cassi_bands, photographed, unpack
+from training.spectral.data import (
+    Crops,
+    between_bands,
+    cassi_bands,
+    photographed,
+    reflectance,
+    unpack,
+)
+from training.spectral.export import write
+from training.stepping import EAGER_STEPS, Stepper
 
-RATE, FINAL_RATE, WARMUP = 1e-3, 1e-6, 0.02  # of the time
-CLIP_NORM, AVERAGE = 0.5, 0.998
+FINAL_RATE, WARMUP = 1e-6, 0.02  # of the time
 DARKEST = 0.1  # relative errors count fully from here on, and less in the dark
+SQUARED_WEIGHT = 4.0  # of the root mean square beside them
 SAVE_EVERY_S = 60.0
+VALIDATE_EVERY = 6  # with --validate this share of the scenes for training is not trained on
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,25 +50,40 @@ class Kind:
     options: dict[str, Any] = field(default_factory=dict)
 
 
+GLMHA = {"attention": "glmha", "preset": "table"}
 KINDS = {
     "csa": Kind(MSTPlusPlus, "mst_plus_plus", {"stage": 1}),
-    "glmha": Kind(
-        MSTPlusPlus, "mst_plus_plus", {"stage": 1, "attention": "glmha", "preset": "table"}
-    ),
+    "glmha": Kind(MSTPlusPlus, "mst_plus_plus", {"stage": 1, **GLMHA}),
     "csa2": Kind(MSTPlusPlus, "mst_plus_plus", {"stage": 2}),
-    "glmha2": Kind(
-        MSTPlusPlus, "mst_plus_plus", {"stage": 2, "attention": "glmha", "preset": "table"}
-    ),
-    "cassi": Kind(MSTCassi, "mst_cassi", {"num_blocks": [1, 1, 1]}),
+    "glmha2": Kind(MSTPlusPlus, "mst_plus_plus", {"stage": 2, **GLMHA}),
+    "cassi": Kind(MSTCassi, "mst_cassi", {"num_blocks": [2, 2, 2]}),
+    "cassi-glmha": Kind(MSTCassi, "mst_cassi", {"num_blocks": [2, 2, 2], **GLMHA}),
+    "cassi1": Kind(MSTCassi, "mst_cassi", {"num_blocks": [1, 1, 1]}),
 }
 
 
-def rate_at(progress: float) -> float:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What decides the weights, besides the scenes."""
+
+    kind: str
+    minutes: float
+    steps: int
+    batch: int
+    side_px: int
+    seed: int
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
+    clip_norm: float = 0.5
+    ema: float = 0.998
+
+
+def rate_at(progress: float, highest: float) -> float:
     """Learning rate after a share of the time."""
     if progress < WARMUP:
-        return RATE * (progress + 1e-3) / WARMUP
+        return highest * (progress + 1e-3) / WARMUP
     rest = (progress - WARMUP) / (1 - WARMUP)
-    return FINAL_RATE + (RATE - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * min(rest, 1)))
+    return FINAL_RATE + (highest - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * min(rest, 1)))
 
 
 def start_from_regression(network: MSTPlusPlus, crops: Crops) -> None:
@@ -64,11 +91,11 @@ def start_from_regression(network: MSTPlusPlus, crops: Crops) -> None:
 
     Least squares over every eighth pixel of the scenes; the layers after add little at first.
     """
-    gram = torch.zeros(3, 3, dtype=torch.float64, device=crops.scenes.device)
-    cross = torch.zeros(31, 3, dtype=torch.float64, device=crops.scenes.device)
+    gram = torch.zeros(3, 3, dtype=torch.float64)
+    cross = torch.zeros(31, 3, dtype=torch.float64)
     for roots in crops.scenes:
-        cube = (roots[None, :, ::8, ::8].float() / 255).square()
-        rgb = photographed(cube, crops.cameras[:1]).double().flatten(2)[0]  # (3, N)
+        cube = reflectance(roots[None, :, ::8, ::8].cpu())
+        rgb = photographed(cube, crops.cameras[:1].cpu()).double().flatten(2)[0]  # (3, N)
         gram += rgb @ rgb.mT
         cross += cube.double().flatten(2)[0] @ rgb.mT
     with torch.no_grad():
@@ -77,94 +104,67 @@ def start_from_regression(network: MSTPlusPlus, crops: Crops) -> None:
         network.conv_out.weight.mul_(0.1)
 
 
-class Trainer:
-    """A network, its average and its optimiser."""
+class Training(Stepper):
+    """A network that learns spectra; the loss is told by its kind."""
 
-    def __init__(self, kind: Kind, crops: Crops, device: str, mask: Tensor | None) -> None:
-        torch.manual_seed(0)
-        self.kind, self.crops, self.mask, self.device = kind, crops, mask, device
-        self.network = kind.network(**kind.options).to(device)
-        if isinstance(self.network, MSTPlusPlus):
-            start_from_regression(self.network, crops)
-        self.average = kind.network(**kind.options).to(device)
-        self.average.load_state_dict(self.network.state_dict())
-        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=RATE, betas=(0.9, 0.99), weight_decay=1e-4, fused=True
-        )
-        self.step, self.elapsed_s, self.losses = 0, 0.0, [0.0]
+    def __init__(self, recipe: Recipe, crops: Crops, mask: Tensor, device: torch.device) -> None:
+        torch.manual_seed(recipe.seed)
+        self.recipe, self.crops = recipe, crops
+        self.kind = KINDS[recipe.kind]
+        self.elapsed_s = 0.0
+        self.coded = self.kind.network is MSTCassi
+        self.mask = mask.to(device)
+        self.between = between_bands().to(device)
+        network = self.kind.network(**self.kind.options)
+        if isinstance(network, MSTPlusPlus):
+            start_from_regression(network, crops)
+        network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        super().__init__(network, recipe, device)
 
-    def loss(self, batch: int, side_px: int) -> Tensor:
-        """Of the samples of this step: absolute errors, relative from ``DARKEST`` on."""
-        bf16 = self.device.startswith("cuda")
-        if self.mask is None:
-            rgb, cube = self.crops.pairs(self.step, batch, side_px)
-            with torch.autocast(self.device, torch.bfloat16, enabled=bf16):
-                result = self.network(rgb.contiguous(memory_format=torch.channels_last))
-            return ((result.float() - cube).abs() / (cube + DARKEST)).mean()
-        cube, chance = self.crops.cubes(self.step, batch, side_px)
-        cube = cassi_bands(cube)
-        top, left = (
-            int(torch.randint(size - side_px + 1, (1,), generator=chance))
-            for size in self.mask.shape
-        )
-        mask = self.mask[top : top + side_px, left : left + side_px]
-        x = cassi_input(cassi_measurement(cube, mask))
-        with torch.autocast(self.device, torch.bfloat16, enabled=bf16):
-            result = self.network(x.contiguous(memory_format=torch.channels_last), mask)
-        return (result.float() - cube).square().mean().sqrt()
+    def facts(self) -> dict[str, Any]:
+        """Recipe, network and time."""
+        kind = {"name": self.kind.name, "options": self.kind.options}
+        return {"recipe": asdict(self.recipe), "kind": kind, "elapsed_s": self.elapsed_s}
 
-    def advance(self, batch: int, side_px: int, progress: float) -> None:
-        """One optimiser step."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate_at(progress)
-        loss = self.loss(batch, side_px)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), CLIP_NORM)
-        self.optimizer.step()
-        momentum = min(AVERAGE, (self.step + 1) / (self.step + 10))
-        with torch.no_grad():
-            torch._foreach_lerp_(
-                list(self.average.parameters()), list(self.network.parameters()), 1 - momentum
-            )
-        self.step += 1
-        if self.step % 20 == 0:
-            self.losses.append(loss.item())
+    def samples(self) -> tuple[Tensor, Tensor]:
+        """Those of the coming step: photographs and cubes, or cubes and the mask."""
+        size = self.recipe.batch, self.recipe.side_px
+        if self.coded:
+            return self.crops.coded(self.step, *size, self.mask)
+        return self.crops.pairs(self.step, *size)
 
-    def save(self, path: Path, settings: dict[str, Any]) -> None:
-        """Write everything needed to go on, in place of ``path`` only when complete."""
-        partial = path.with_suffix(".partial")
-        state = {
-            "settings": settings,
-            "kind": {"name": self.kind.name, "options": self.kind.options},
-            "step": self.step,
-            "elapsed_s": self.elapsed_s,
-            "network": self.network.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-        }
-        torch.save(state, partial)
-        partial.replace(path)
+    def loss(self, first: Tensor, second: Tensor) -> Tensor:
+        """Photographs (B, 3, p, p) and cubes, or cubes (B, 31, p, p) and mask (p, p) → scalar.
 
-    def load(self, path: Path) -> None:
-        """Go on from ``path``."""
-        state = torch.load(path, map_location=self.device, weights_only=True)
-        self.network.load_state_dict(state["network"])
-        self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.elapsed_s = state["step"], state["elapsed_s"]
+        Of photographs: absolute errors, relative from ``DARKEST`` on, and the root mean square of
+        every sample. Of a CASSI: the root mean square of the batch, as MST's authors train.
+        """
+        if self.coded:
+            cube = cassi_bands(first, self.between)
+            x = cassi_input(cassi_measurement(cube, second))
+            with self.autocast():
+                made = self.network(x.contiguous(memory_format=torch.channels_last), second)
+            return (made.float() - cube).square().mean().sqrt()
+        with self.autocast():
+            made = self.network(first.contiguous(memory_format=torch.channels_last))
+        error = made.float() - second
+        relative = (error.abs() / (second + DARKEST)).mean()
+        return relative + SQUARED_WEIGHT * (error.square().mean((1, 2, 3)) + 1e-8).sqrt().mean()
 
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What decides the weights, besides the scenes."""
-
-    kind: str
-    minutes: float
-    batch: int
-    side_px: int
-    seed: int
+    def psnr(self, scenes: list[NDArray[np.uint8]]) -> float:
+        """Mean PSNR in dB of the averaged network over whole scenes, clamped."""
+        network, found = self.average.module, []
+        for roots in scenes:
+            cube = reflectance(torch.from_numpy(roots).to(self.device)).unsqueeze(0)
+            with torch.inference_mode():
+                if self.coded:
+                    cube = cassi_bands(cube, self.between)
+                    made = network(cassi_input(cassi_measurement(cube, self.mask)), self.mask)
+                else:
+                    made = network(photographed(cube, self.crops.cameras[:1]))
+            error = (made.clamp(0, 1) - cube).square().mean()
+            found.append(-10 * math.log10(float(error)))
+        return float(np.mean(found))
 
 
 def parsed() -> argparse.Namespace:
@@ -174,48 +174,84 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="from training.spectral.data")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, required=True)
+    parser.add_argument("--steps", type=int, default=1_000_000, help="end after so many")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--side", type=int, default=64, help="of a crop, in pixels")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--mask", type=Path, help="of a CASSI, .mat with a variable `mask`")
+    parser.add_argument("--validate", action="store_true", help="on some of the scenes, left out")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--eager", action="store_true", help="on a GPU: no CUDA graph")
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--export", type=Path, help="averaged weights in float16, safetensors")
     return parser.parse_args()
 
 
-def main() -> None:
-    """Train until the minutes are over, saving on the way."""
-    args = parsed()
-    kind = KINDS[args.kind]
-    mask = None
-    if kind.network is MSTCassi:
-        if args.mask is None:
-            raise SystemExit("a CASSI network needs --mask")
-        array = np.asarray(scipy.io.loadmat(args.mask)["mask"], dtype=np.float32)
-        mask = torch.from_numpy(array).to(args.device)
-    scenes = unpack(args.data)
-    names = sorted(set(scenes) - set(HELD_OUT))
-    crops = Crops((scenes[name] for name in names), args.seed, args.device)
-    trainer = Trainer(kind, crops, args.device, mask)
-    args.out.mkdir(parents=True, exist_ok=True)
-    path = args.out / "checkpoint.pt"
-    settings = asdict(Settings(args.kind, args.minutes, args.batch, args.side, args.seed))
+def train(training: Training, args: argparse.Namespace, unseen: list[NDArray[np.uint8]]) -> None:
+    """Step until time or steps are over, saving and telling on the way."""
+    recipe, path = training.recipe, args.out / "checkpoint.pt"
+    before_s = 0.0
+    losses: list[Tensor] = []
     if args.resume and path.exists():
-        trainer.load(path)
-    saved = started = time.monotonic() - trainer.elapsed_s
-    while trainer.elapsed_s < 60 * args.minutes:
-        trainer.advance(args.batch, args.side, trainer.elapsed_s / (60 * args.minutes))
-        trainer.elapsed_s = time.monotonic() - started
-        if trainer.elapsed_s - (saved - started) > SAVE_EVERY_S:
-            saved = time.monotonic()
-            trainer.save(path, settings)
-            line = {
-                "step": trainer.step,
-                "elapsed_s": round(trainer.elapsed_s, 1),
-                "loss": round(sum(trainer.losses[-50:]) / len(trainer.losses[-50:]), 5),
-            }
-            print(json.dumps(line), flush=True)
-    trainer.save(path, settings)
+        before_s = training.load(path)["elapsed_s"]
+    first, recorded = training.step, args.device.startswith("cuda") and not args.eager
+    saved = started = time.monotonic()
+
+    def save() -> None:
+        training.elapsed_s = before_s + time.monotonic() - started
+        training.save(path)
+        line: dict[str, float] = {
+            "step": training.step,
+            "elapsed_s": round(training.elapsed_s, 1),
+        }
+        if losses:
+            line["loss"] = round(float(torch.stack(losses[-50:]).mean()), 5)
+        if unseen:
+            line["unseen_db"] = round(training.psnr(unseen), 3)
+        print(json.dumps(line), flush=True)
+
+    while training.step < recipe.steps:
+        now = time.monotonic()
+        timed = (before_s + now - started) / (60 * recipe.minutes)
+        if timed >= 1:
+            break
+        samples = training.samples()
+        if recorded and training.step == first + EAGER_STEPS:
+            training.try_to_record(*samples)
+        progress = max(timed, training.step / recipe.steps)
+        loss = training.move(*samples, rate_at(progress, recipe.learning_rate))
+        if training.step % 20 == 0:
+            losses.append(loss)
+        if now - saved > SAVE_EVERY_S:
+            save()
+            saved = now
+    save()
+
+
+def main() -> None:
+    """Train until the minutes are over, and write what was learnt."""
+    keep_freed_memory()
+    args = parsed()
+    device = torch.device(args.device)
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True
+        torch.set_float32_matmul_precision("high")
+    scenes, mask = unpack(args.data)
+    names = sorted(scenes)
+    left_out = set(names[VALIDATE_EVERY // 2 :: VALIDATE_EVERY]) if args.validate else set()
+    recipe = Recipe(
+        kind=args.kind,
+        minutes=args.minutes,
+        steps=args.steps,
+        batch=args.batch,
+        side_px=args.side,
+        seed=args.seed,
+    )
+    seen = (scenes[name] for name in names if name not in left_out)
+    training = Training(recipe, Crops(seen, args.seed, args.device), mask, device)
+    args.out.mkdir(parents=True, exist_ok=True)
+    train(training, args, [scenes[name] for name in sorted(left_out)])
+    if args.export:
+        write(args.out / "checkpoint.pt", args.export)
 
 
 if __name__ == "__main__":
