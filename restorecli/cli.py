@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from restorecli import __version__
-from restorecli.commands import models
+from restorecli.commands import config, models
 from restorecli.commands.bench import bench
 from restorecli.commands.compare import compare
 from restorecli.commands.degrade import degrade
@@ -67,6 +67,7 @@ app.command("compare", rich_help_panel=MEASURING)(compare)
 app.command("degrade", rich_help_panel=MEASURING)(degrade)
 app.command("bench", rich_help_panel=MEASURING)(bench)
 app.add_typer(models.app, name="models", rich_help_panel=MANAGING)
+app.add_typer(config.app, name="config", rich_help_panel=MANAGING)
 app.command("doctor", rich_help_panel=MANAGING)(doctor)
 
 

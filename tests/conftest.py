@@ -31,7 +31,9 @@ TINY = {"dim": 8, "num_blocks": [1, 1, 1, 1], "num_refinement_blocks": 1}
 
 @pytest.fixture(autouse=True)
 def own_folder(monkeypatch, tmp_path_factory):
-    """No test reads or writes the cache and the registry of whoever runs it."""
+    """No test reads or writes the cache, registry and settings of whoever runs it."""
+    for name in [name for name in os.environ if name.startswith("RESTORE_")]:
+        monkeypatch.delenv(name)
     folder = tmp_path_factory.mktemp("own")
     monkeypatch.setenv("RESTORE_HOME", str(folder))
     return folder

@@ -52,7 +52,8 @@ def test_help_fits_80_columns_and_has_neither_types_nor_cut_sentences(cli, path)
 def test_every_option_stands_in_a_group_with_a_sentence(path):
     command, context = TREE[path]
     for param in command.get_params(context):
-        one = described(param, context)
+        assert param.metavar or getattr(param, "is_flag", False) or param.hidden, param.name
+        one = described(param)
         if one is None:
             continue
         assert one.group in GROUPS, one
@@ -76,6 +77,8 @@ def typed(line):
     """The words of each call of the command in a line of a shell."""
     for part in re.split(r"&&|[|>]|\$\(", line):
         words = shlex.split(part.replace(")", " "))
+        while words and re.match(r"[A-Z_]+=", words[0]):
+            del words[0]
         if words[:1] == ["restore"]:
             yield words[1:]
 
@@ -89,7 +92,7 @@ def test_examples_name_commands_and_options_that_there_are(line):
     assert calls
     for words in calls:
         words = [*words[1:], "--help"] if words[0] == "help" else words
-        depth = 2 if words[0] == "models" else 1
+        depth = 1 if words[0] in COMMANDS else 2
         command, context = COMMANDS[" ".join(words[:depth])]
         command.make_parser(context).parse_args(args=words[depth:])
 

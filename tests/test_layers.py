@@ -50,7 +50,7 @@ MAY_IMPORT = {
     "__init__": {"engine"},
     "engine": {"errors", "images", "limits", "machine", "networks", "weights"},
     "images": {"errors", "files", "limits", "machine"},
-    "weights": {"errors", "files", "limits", "networks"},
+    "weights": {"errors", "files", "limits", "machine", "networks"},
     "spectral": {
         "engine",
         "errors",

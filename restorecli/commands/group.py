@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 from restorecli.commands.help import Group
+from restorecli.commands.settings import Defaults
 from restorecli.errors import UsageError
 
 PICTURE = re.compile(
@@ -27,6 +28,13 @@ ALIKE = 0.75  # of the letters of a command that is meant; less would mislead
 
 class Commands(Group):
     """Commands by name; ``restore help derain`` is ``restore derain --help``."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any
+    ) -> Any:
+        """A context whose defaults are those of variables and of the file of settings."""
+        extra.setdefault("default_map", Defaults.below(self))
+        return super().make_context(info_name, args, parent, **extra)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command that ``args`` begins with; raises ``UsageError`` where there is none."""

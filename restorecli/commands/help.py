@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from restorecli.errors import EXIT_CODES
+from restorecli.errors import EXIT_CODES, RestoreError
 
 WHAT = "What and where to"
 FILES = "Files that are written"
@@ -33,11 +33,15 @@ MANAGING = "Networks and this machine"
 COMMANDS = "Commands"
 COMMAND_GROUPS = (RESTORING, MEASURING, MANAGING, COMMANDS)
 
+RIVALS = {  # parameters that say the same in other words: what is typed holds
+    "model": {"weights", "effort"},
+    "weights": {"model", "effort"},
+    "effort": {"model", "weights"},
+    "quiet": {"verbose"},
+    "verbose": {"quiet"},
+}
 WHOLE = 1000  # characters of a sentence that is never cut
 NAMES = 28  # columns of the widest names beside which a text begins
-KINDS = {  # what the command line calls a value whose option names no metavar
-    "int": "N", "int range": "N", "float": "X", "float range": "X",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,33 +72,39 @@ def guide_of(command: Any) -> Guide | None:
     return getattr(command.callback, "guide", None)
 
 
+def is_group(command: Any) -> bool:
+    """Whether it has commands below it."""
+    return isinstance(command, TyperGroup)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Described:
     """One option or argument, as help and documentation show it."""
 
-    name: str  # by which a file of settings and the code know it
+    key: str  # its longest name without dashes
     names: str  # as typed, with the kind of its value
     text: str
     default: str
     group: str
 
 
-def described(param: Any, ctx: Any) -> Described | None:
+def described(param: Any) -> Described | None:
     """``param`` of a command in words; ``None`` if it is hidden."""
-    record = param.get_help_record(ctx)
-    if record is None:
+    if param.hidden:
         return None
+    group = getattr(param, "rich_help_panel", None)
     if param.param_type_name == "argument":
-        names, group = _argument(param), param.rich_help_panel or WHAT
+        names, group = _argument(param), group or WHAT
     else:
-        group = getattr(param, "rich_help_panel", None) or OTHER
-        names = re.sub(r" <(.*)>", lambda found: f" {KINDS.get(found[1], found[1])}", record[0])
+        names = ", ".join(sorted(param.opts, key=len))
+        if not param.is_flag:
+            names += f" {param.metavar or param.name.upper()}"
     return Described(
-        name=param.name,
+        key=max(param.opts, key=len).lstrip("-"),
         names=names,
         text=param.help or "",
         default=_default(param),
-        group=group,
+        group=group or OTHER,
     )
 
 
@@ -107,14 +117,12 @@ def _default(param: Any) -> str:
     value = param.default
     if not getattr(param, "show_default", True) or value is None or isinstance(value, bool):
         return ""
-    if callable(value) or value in ((), []):
-        return ""
-    return str(value)
+    return "" if callable(value) or value in ((), []) else str(value)
 
 
-def write_groups(params: Sequence[Any], ctx: Any, formatter: Any) -> None:
+def write_groups(params: Sequence[Any], formatter: Any) -> None:
     """All of ``params`` under the headings of their groups."""
-    found = [one for param in params if (one := described(param, ctx))]
+    found = [one for param in params if (one := described(param))]
     order = [*GROUPS, *dict.fromkeys(one.group for one in found if one.group not in GROUPS)]
     for group in order:
         rows = [
@@ -149,9 +157,38 @@ class Command(TyperCommand):
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Options by group, then examples and exit codes."""
-        write_groups(self.get_params(ctx), ctx, formatter)
+        write_groups(self.get_params(ctx), formatter)
         if guide := guide_of(self):
             write_guide(guide, formatter)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """What was typed; a setting steps back where a rival of it was typed."""
+        rest = super().parse_args(ctx, args)
+        typed = {name for name in ctx.params if _source(ctx, name) == "COMMANDLINE"}
+        for param in self.params:
+            name = param.name
+            if _source(ctx, name) == "DEFAULT_MAP" and typed & RIVALS.get(name, set()):
+                ctx.params[name] = param.default
+        return list(rest)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run it; what is said of an option that was not typed says where it was set."""
+        try:
+            return super().invoke(ctx)
+        except RestoreError as error:
+            for param in self.params:
+                if _source(ctx, param.name) != "DEFAULT_MAP":
+                    continue
+                key = max(param.opts, key=len)
+                if re.search(rf"{key}\b(?!-)", str(error)):
+                    origin = ctx.default_map.setting(param.name).origin
+                    error.hint = f"{error.hint} {key} was set by {origin}.".strip()
+            raise
+
+
+def _source(ctx: Any, name: str) -> str | None:
+    source = ctx.get_parameter_source(name)
+    return source.name if source else None
 
 
 class Group(TyperGroup):
@@ -160,7 +197,7 @@ class Group(TyperGroup):
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """The commands first: they are what is looked for."""
         self.format_commands(ctx, formatter)
-        write_groups(self.get_params(ctx), ctx, formatter)
+        write_groups(self.get_params(ctx), formatter)
         if guide := guide_of(self):
             write_guide(guide, formatter)
 

@@ -87,7 +87,6 @@ class Asked:
         bool,
         typer.Option(
             "--list-protocols",
-            rich_help_panel=SCORES,
             help="Print the protocols with their sources, and end.",
         ),
     ] = False
@@ -111,7 +110,7 @@ class Asked:
     ] = None
     overwrite: Annotated[
         bool,
-        typer.Option("--overwrite", rich_help_panel=TOLD, help="Replace reports that exist."),
+        typer.Option("--overwrite", rich_help_panel=WHAT, help="Replace reports that exist."),
     ] = False
     as_json: Annotated[
         bool,

@@ -80,12 +80,18 @@ DryRun = Annotated[
 ]
 Bits = Annotated[
     Literal["source", "8", "16"],
-    typer.Option("--bits", rich_help_panel=FILES, help="Write channels of so many bits."),
+    typer.Option(
+        "--bits",
+        metavar="source|8|16",
+        rich_help_panel=FILES,
+        help="Write channels of so many bits.",
+    ),
 ]
 Metadata = Annotated[
     Literal["keep", "safe", "none"],
     typer.Option(
         "--metadata",
+        metavar="keep|safe|none",
         rich_help_panel=FILES,
         help="Keep what the picture carries; safe: leave out place, owner and serial numbers; "
         "none: leave out all EXIF.",
@@ -230,6 +236,7 @@ EngineName = Annotated[
     Literal["local", "ray"],
     typer.Option(
         "--engine",
+        metavar="local|ray",
         rich_help_panel=CLUSTER,
         help="Run in this process, or by ray on several devices or a cluster.",
     ),

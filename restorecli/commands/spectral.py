@@ -47,6 +47,7 @@ CubeFormat = Annotated[
     Literal["img", "tif", "mat", "npz"],
     typer.Option(
         "--format",
+        metavar="img|tif|mat|npz",
         rich_help_panel=FILES,
         help="Write cubes in folders as ENVI (img), TIFF, MATLAB 7.3 (mat) or NumPy (npz).",
     ),
@@ -55,6 +56,7 @@ Tiff = Annotated[
     Literal["planes", "pages"],
     typer.Option(
         "--tiff",
+        metavar="planes|pages",
         rich_help_panel=FILES,
         help="Write TIFF as one page with named bands, or as one page for each band.",
     ),
@@ -72,6 +74,7 @@ Encoding = Annotated[
     Literal["srgb", "linear"] | None,
     typer.Option(
         "--encoding",
+        metavar="srgb|linear",
         rich_help_panel=WHAT,
         help="Take the pictures for sRGB or linear. Default: what the model was made for.",
     ),

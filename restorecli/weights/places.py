@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import platformdirs
-
 from restorecli.errors import WeightsError
 from restorecli.files.locks import locked
+from restorecli.machine import folders
 
-HOME_VARIABLE = "RESTORE_HOME"  # one folder for everything, for example on a shared disk
-ELSEWHERE = f"Set {HOME_VARIABLE} to a folder that can be written."
+ELSEWHERE = f"Set {folders.HOME_VARIABLE} to a folder that can be written."
 
 
 def registry_path() -> Path:
     """The user's ``weights.toml``; it need not exist. Raises ``WeightsError`` without a home."""
-    return (_own_folder() or _at_home(platformdirs.user_config_path)) / "weights.toml"
+    return _needed(folders.configuration_folder()) / "weights.toml"
 
 
 def cache_folder() -> Path:
@@ -26,7 +23,7 @@ def cache_folder() -> Path:
 
     Raises ``WeightsError`` when this user has no home folder, as some have in containers.
     """
-    return _own_folder() or _at_home(platformdirs.user_cache_path)
+    return _needed(folders.cache_folder())
 
 
 def has_home() -> bool:
@@ -56,17 +53,8 @@ def lock(name: str) -> Iterator[None]:
         yield
 
 
-def _own_folder() -> Path | None:
-    own = os.environ.get(HOME_VARIABLE)
-    return Path(own) if own else None
-
-
-def _at_home(folder_of: Callable[..., Path]) -> Path:
-    try:
-        folder = folder_of("restorecli", appauthor=False)
-    except RuntimeError:  # neither HOME nor an entry among the system's users
-        folder = Path("~")
-    if folder.parts[:1] == ("~",):
+def _needed(folder: Path | None) -> Path:
+    if folder is None:
         raise WeightsError(
             "There is no place for networks beside the bundled ones: this user has no home folder.",
             hint=ELSEWHERE,
