@@ -16,6 +16,7 @@ from PIL import Image
 from benchmarks.common import has_device, machine
 from restorecli.engine import engine as restore
 from restorecli.engine.bench import made_up_picture
+from restorecli.engine.chain import Chain
 from restorecli.engine.settings import EngineSettings
 from restorecli.images import read_photo
 from restorecli.report import Row
@@ -60,7 +61,7 @@ def main() -> None:
             naming = Naming(task="derain", output=str(Path(name) / "out"))
             job = make_job([folder], naming, settings, existing="replace")
             start = time.perf_counter()
-            batch.run_with(engine, job, Strict())
+            batch.run_with(Chain(engines=(engine,)), job, Strict())
             runs["folder"].append(time.perf_counter() - start)
             photos = [read_photo(path).pixels for path in sorted(folder.iterdir())]
             start = time.perf_counter()

@@ -16,7 +16,7 @@ import psutil
 import torch
 from PIL import Image
 
-from restorecli.engine import engine as restore
+from restorecli.engine.chain import prepare_chain
 from restorecli.engine.settings import EngineSettings
 from restorecli.networks import NETWORKS
 from restorecli.report import Row
@@ -62,7 +62,7 @@ def measure(folder: Path, count: int) -> tuple[list[int], float]:
     naming = Naming(task="derain", output=str(folder / "out"))
     settings = EngineSettings(model=choose_model("derain", weights=weights), device="cpu")
     job = make_job([folder / "in"], naming, settings)
-    engine = restore.prepare(settings)
+    engine = prepare_chain([settings])
     watch = Watch()
     started = time.perf_counter()
     batch.run_with(engine, job, watch)

@@ -159,8 +159,8 @@ def entries(count: int, actors: int) -> None:
 
 def throughput(photos: int, side_px: int, repeats: int) -> None:
     """Print photos per second of one process and of two actors."""
-    from restorecli.engine import engine as restore
     from restorecli.engine.bench import made_up_picture
+    from restorecli.engine.chain import prepare_chain
     from restorecli.runs import local as batch
 
     with tempfile.TemporaryDirectory() as name:
@@ -171,7 +171,7 @@ def throughput(photos: int, side_px: int, repeats: int) -> None:
             picture.save(folder / "in" / f"{i}.png")
         rates: dict[str, list[float]] = {"one process": [], "two actors": []}
         job = job_for([folder / "in"], folder / "out", "replace")
-        engine = restore.prepare(job.engine)
+        engine = prepare_chain([job.engine])
         with cluster(Pool(actors=2)), crew_of(job, Worker) as crew:
             crew.start(2)
             for turn in range(repeats + 1):

@@ -20,6 +20,7 @@ from restorecli.commands.group import Commands
 from restorecli.commands.help import MANAGING, MEASURING, RESTORING, App, guided
 from restorecli.commands.metrics import metrics
 from restorecli.commands.restore import TASKS, task_command
+from restorecli.commands.run import run
 from restorecli.commands.spectral import spectral
 from restorecli.errors import EXIT_CODES, EXIT_INTERRUPTED, RestoreError
 from restorecli.machine import streams
@@ -61,6 +62,7 @@ def restore(
 
 for _task in TASKS:
     app.command(_task, rich_help_panel=RESTORING)(task_command(_task))
+app.command("run", rich_help_panel=RESTORING)(run)
 app.command("spectral", rich_help_panel=RESTORING)(spectral)
 app.command("metrics", rich_help_panel=MEASURING)(metrics)
 app.command("compare", rich_help_panel=MEASURING)(compare)

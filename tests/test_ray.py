@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from restorecli.engine.engine import prepare
+from restorecli.engine.chain import prepare_chain
 from restorecli.engine.settings import EngineSettings
 from restorecli.errors import DeviceError, InputError, OutputError, UsageError
 from restorecli.runs.items import Item
@@ -98,6 +97,19 @@ def test_rows_and_pixels_are_those_of_one_process(cli, on_ray, tmp_path):
     assert summary["notes"] == ["1 other file(s) ignored"]
 
 
+def test_a_chain_gives_the_bytes_and_scores_of_one_process(cli, nodes, tmp_path):
+    source = pictures(tmp_path / "in", 3)
+    run = ("run", source, "--task", "derain,denoise", "--strength", "derain=0.5", "--json",
+           "--ref", pictures(tmp_path / "ref", 3))  # fmt: skip
+    alone = cli(*run, "-o", tmp_path / "one", "--threads", 1)
+    many = cli(*run, "-o", tmp_path / "many", "--engine", "ray", "--ray-address", nodes.address)
+    assert alone.exit_code == many.exit_code == 0, many.stderr
+    assert contents(tmp_path / "one") == contents(tmp_path / "many")
+    scores = [sorted(str(row["steps"]) for row in end.lines[:-1]) for end in (alone, many)]
+    assert scores[0] == scores[1]
+    assert "psnr" in scores[0][0]
+
+
 @pytest.mark.parametrize("kills", [1, pytest.param(5, marks=pytest.mark.long)])
 def test_a_node_that_is_killed_loses_nothing(cli, on_ray, nodes, tmp_path, kills):
     source = pictures(tmp_path / "in", 60)
@@ -165,12 +177,15 @@ def test_a_picture_that_kills_its_worker_is_found_among_quick_ones(cli, on_ray, 
 
 def test_the_second_try_has_half_of_the_memory(random_weights):
     model = ChosenModel(file=CheckpointFile(random_weights))
-    engine = prepare(EngineSettings(model=model, device="cpu"))
+    engine = prepare_chain([EngineSettings(model=model, device="cpu")])
     held = psutil.Process().memory_info().rss
-    half = _with_half_the_memory(replace(engine, max_bytes=held + 400_000_000)).max_bytes
+    limited = engine.limited(lambda step: held + 400_000_000)
+    half = _with_half_the_memory(limited).engines[0].max_bytes
     assert half == pytest.approx(held + 200_000_000, abs=20_000_000)
     free = psutil.virtual_memory().available
-    assert _with_half_the_memory(engine).max_bytes == pytest.approx(held + free / 2, rel=0.1)
+    assert _with_half_the_memory(engine).engines[0].max_bytes == pytest.approx(
+        held + free / 2, rel=0.1
+    )
 
 
 @pytest.fixture

@@ -161,6 +161,44 @@ Ensemble = Annotated[
         help="Take the mean over eight flips and turns: eight times slower, a little closer.",
     ),
 ]
+Tasks = Annotated[
+    str,
+    typer.Option(
+        "--task",
+        metavar="TASK,TASK",
+        rich_help_panel=WHAT,
+        help="Do these one after the other: derain, desnow, dehaze, denoise, lowlight, deblur, "
+        "defocus.",
+    ),
+]
+ModelOfEach = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="TASK=ID,TASK=ID",
+        rich_help_panel=QUALITY,
+        help="Use these networks of `restore models list`. Default: the bundled ones.",
+    ),
+]
+WeightsOfEach = Annotated[
+    str | None,
+    typer.Option(
+        "--weights",
+        metavar="TASK=FILE,TASK=FILE",
+        rich_help_panel=QUALITY,
+        help="Use checkpoints of your own: .safetensors, or .pth of tensors.",
+    ),
+]
+StrengthOfEach = Annotated[
+    str | None,
+    typer.Option(
+        "--strength",
+        metavar="X|TASK=X,TASK=X",
+        rich_help_panel=QUALITY,
+        help="Make this share of every change, or of each one, from 0 (the picture as it was) to "
+        "1. Default: 1.",
+    ),
+]
 Effort = Annotated[
     str | None,
     typer.Option(
@@ -369,3 +407,13 @@ class Asked:
     reports: Reports = None
     as_json: Json = False
     quiet: Quiet = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainAsked(Asked):
+    """One call of ``restore run``: some options have a value for each task."""
+
+    tasks: Tasks
+    model: ModelOfEach = None
+    weights: WeightsOfEach = None  # type: ignore[assignment]
+    strength: StrengthOfEach = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from restorecli.engine.settings import EngineSettings
     from restorecli.images import FileOptions
     from restorecli.runs.items import Item
-    from restorecli.runs.job import Job, Pool, References
+    from restorecli.runs.job import Job, Pool, References, Step
     from restorecli.weights import ChosenModel, PublishedSetting
 
 PUBLISHED = "published"
@@ -71,15 +71,20 @@ def task_command(task: str) -> Callable[..., None]:
     )
     @asks(Asked)
     def command(**options: Any) -> None:
-        restore(task, Asked(**options))
+        restore([(task, Asked(**options))])
 
     command.__doc__ = TASKS[task].help
     return command
 
 
-def restore(task: str, asked: Asked) -> None:
-    """Make a job of what was asked for, carry it out, and show what came of it."""
-    refuse_contradictions(asked)
+def restore(steps: Sequence[tuple[str, Asked]]) -> None:
+    """Make a job of what was asked of each task, carry it out, and show what came of it.
+
+    Steps differ in what concerns their network alone; all else is that of the first one.
+    """
+    for _, step in steps:
+        refuse_contradictions(step)
+    asked = steps[0][1]
     if asked.as_json or asked.output == STREAM:
         streams.check_output()
 
@@ -95,9 +100,10 @@ def restore(task: str, asked: Asked) -> None:
     reports = [path_of(name) for name in asked.reports or []]
     for path in reports:
         check_destination(path, overwrite=asked.overwrite)
-    job = job_of(task, asked)
-    model = models.fetch(job.engine.model, offline=asked.offline, dry_run=asked.dry_run)
-    tell_of(job.engine.model, asked)
+    job = job_of(steps)
+    found = [models.fetch(m, offline=asked.offline, dry_run=asked.dry_run) for m in job.models]
+    for model in job.models:
+        tell_of(model, asked)
     items = job.selection.items
     if asked.dry_run:
         console.show_plan([planned(item) for item in items], as_json=asked.as_json)
@@ -105,7 +111,7 @@ def restore(task: str, asked: Asked) -> None:
     if any(item.to_stdout for item in items) and streams.output_is_a_terminal():
         raise UsageError("The result is a picture, and would go to this terminal.", hint=TO_A_FILE)
     with console.RunDisplay(as_json=asked.as_json, quiet=asked.quiet) as display:
-        report = run(job.with_model(model), display)
+        report = run(job.with_models(found), display)
     console.show_summary(report, as_json=asked.as_json, quiet=asked.quiet)
     for path in reports:
         write(report, path, max_pixels=asked.max_pixels)
@@ -124,30 +130,30 @@ def tell_of(model: ChosenModel, asked: Asked) -> None:
         )
 
 
-def job_of(task: str, asked: Asked) -> Job:
+def job_of(steps: Sequence[tuple[str, Asked]]) -> Job:
     """All that was asked for, checked and complete; raises a ``RestoreError``."""
-    from restorecli.runs.job import make_job
+    from restorecli.runs.job import Step, label, make_job
     from restorecli.runs.naming import Naming
     from restorecli.runs.selection import expand
 
-    model = model_of(task, asked)
-    engine = engine_of(model, asked)
+    asked = steps[0][1]
+    chain = [Step(task=task, engine=engine_of(model_of(task, own), own)) for task, own in steps]
     naming = Naming(
-        task=task,
+        task=label([step.task for step in chain]),
         output=asked.output,
         template=asked.name,
-        model=model.stem,
+        model="+".join(step.engine.model.stem for step in chain),
         in_place=asked.in_place,
         format=None if asked.format == "source" else asked.format.upper(),
     )
     return make_job(
         expand(asked.inputs),
         naming,
-        engine,
+        chain,
         recursive=asked.recursive,
         existing=what_exists(asked),
         files=files_of(asked),
-        references=references_of(task, engine, asked),
+        references=references_of(chain[-1], asked),
         pool=pool_of(asked),
     )
 
@@ -195,13 +201,14 @@ def engine_of(model: ChosenModel, asked: Asked) -> EngineSettings:
     )
 
 
-def references_of(task: str, engine: EngineSettings, asked: Asked) -> References | None:
-    """What to score against, and how: as the task is usually scored, unless told otherwise."""
+def references_of(step: Step, asked: Asked) -> References | None:
+    """What to score against, and how: as the last task usually is, unless told otherwise."""
     from restorecli.runs.job import References
     from restorecli.scoring.metrics import find_protocol
 
-    name = engine.published.scoring if engine.published else asked.protocol
-    protocol = find_protocol(name or TASKS[task].protocol)
+    published = step.engine.published
+    name = published.scoring if published else asked.protocol
+    protocol = find_protocol(name or TASKS[step.task].protocol)
     if asked.ref is None:
         return None
     return References(folder=asked.ref, protocol=protocol, allow_missing=asked.allow_missing)

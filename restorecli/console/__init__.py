@@ -22,6 +22,7 @@ from rich.table import Table
 
 from restorecli.errors import RestoreError
 from restorecli.report import Report, Row, image_line, summary_line
+from restorecli.report.data import AFTER
 from restorecli.report.words import duration_text, number, printable, score_label
 
 
@@ -261,13 +262,23 @@ def show_summary(report: Report, *, as_json: bool, quiet: bool) -> None:
         console.print(f"As published: {_safe(setting)}")
     for note in report.notes:
         console.print(_safe(note))
-    before = {summary.score: summary.mean for summary in report.summary if summary.of == "before"}
-    for summary in report.summary:
-        if summary.of == "after":
-            console.print(
-                f"{score_label(summary.score)}: {number(before.get(summary.score), summary.score)}"
-                f" → {number(summary.mean, summary.score)} (mean of {summary.count})"
-            )
+    for line in _means(report):
+        console.print(line)
+
+
+def _means(report: Report) -> list[str]:
+    """Of each score: the mean before, after each step of a chain, and after all."""
+    lines = []
+    for end in (summary for summary in report.summary if summary.of == "after"):
+        way = [
+            number(one.mean, one.score)
+            + (f" ({one.of.removeprefix(AFTER)})" if one.of.startswith(AFTER) else "")
+            for one in report.summary
+            if one.score == end.score and (one.of == "before" or one.of.startswith(AFTER))
+        ]
+        way = [*(way or [""]), number(end.mean, end.score)]
+        lines.append(f"{score_label(end.score)}: {' → '.join(way)} (mean of {end.count})")
+    return lines
 
 
 def _safe(text: str) -> str:

@@ -117,10 +117,11 @@ class Engine:
             change += float((rows.cpu().float() - was).abs().sum())
         return change
 
-    def plan(self, size: tuple[int, int], dtype: DTypeLike) -> Plan:
+    def plan(self, size: tuple[int, int], dtype: DTypeLike, *, beside_bytes: int = 0) -> Plan:
         """How a picture of ``size`` (height, width) would be restored to ``dtype`` now.
 
-        Raises ``DeviceError`` when it does not fit into ``max_bytes``.
+        ``beside_bytes`` will be held meanwhile, beside what is held now. Raises ``DeviceError``
+        when it does not fit into ``max_bytes``.
         """
         give_back_freed_memory()
         memory = Memory(
@@ -129,6 +130,7 @@ class Engine:
             max_bytes=self.max_bytes,
         )
         demand = self._demand(size, np.dtype(dtype), self.precision)
+        demand = replace(demand, beside_bytes=beside_bytes)
         return make_plan(demand, memory, tile=self.tile, overlap_px=self.overlap_px)
 
     def _demand(

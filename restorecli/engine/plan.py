@@ -37,16 +37,22 @@ class Plan:
     held_bytes: int  # by the process, or on the device, before the image is restored
     needed_bytes: int  # by the image beside that
     spare_bytes: int = 0  # of the limit; 0 unless more memory would change nothing
+    further: tuple[Plan, ...] = ()  # of the steps that follow in a chain
+
+    @property
+    def steps(self) -> tuple[Plan, ...]:
+        """The plan of each step of a chain: this one and the further ones."""
+        return (replace(self, further=()), *self.further) if self.further else (self,)
 
     @property
     def exact(self) -> bool:
         """The whole image: strips give the same pixels, tiles would change them."""
-        return self.tile_px is None
+        return all(step.tile_px is None for step in self.steps)
 
     @property
     def predicted_bytes(self) -> int:
         """Peak of the process, or of the device if that is CUDA."""
-        return self.held_bytes + self.needed_bytes
+        return self.held_bytes + max(step.needed_bytes for step in self.steps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +64,7 @@ class Demand:
     bytes_per_value: int  # of the features: 4 for float32, 2 for half precision
     bytes_per_result: int  # of one value of the result: 1 for 8 bits, 2 for 16, 4 for float
     ensemble: bool = False  # also turned by 90°, and added up
+    beside_bytes: int = 0  # of what else is held meanwhile, and was not when this was planned
     on_gpu: bool = False  # which takes higher strips
 
     def needed(self, tile_px: int | None, *, strip_rows: int, keep_bytes: int) -> int:
@@ -75,7 +82,7 @@ class Demand:
             for size in ((self.size, self.size[::-1]) if self.ensemble else (self.size,))
         ]
         sum_bytes = SUM_BYTES * values if self.ensemble else 0
-        return result_bytes + sum_bytes + max(working_bytes)
+        return self.beside_bytes + result_bytes + sum_bytes + max(working_bytes)
 
     def _working(
         self, size: tuple[int, int], tile_px: int | None, strip_rows: int, keep_bytes: int

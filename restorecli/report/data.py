@@ -28,6 +28,7 @@ from restorecli.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_SOME_FAILED, Input
 
 SCHEMA_VERSION = 1
 WORST_SHOWN = 5
+AFTER = "after "  # and the task of a step: what its scores are of
 
 
 def _printable(value: Any) -> Any:
@@ -91,6 +92,13 @@ class LabelledPicture(_Frozen):
     scores: Scores = Field(default_factory=dict)
 
 
+class StepScores(_Frozen):
+    """Scores of a picture after one step of a chain."""
+
+    task: Text
+    scores: Scores
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class Row:
     """One picture of the run."""
@@ -123,6 +131,9 @@ class Row:
     )
     scores_before: Scores = Field(default_factory=dict, description="Input against reference.")
     scores_after: Scores = Field(default_factory=dict, description="Output against reference.")
+    steps: tuple[StepScores, ...] = Field(
+        default=(), description="Scores after each step of a chain but the last."
+    )
     others: tuple[LabelledPicture, ...] = Field(
         default=(), description="Further pictures of the same scene, such as another method's."
     )
@@ -233,8 +244,10 @@ class Report(_Frozen):
 
 
 def scores_by_kind(row: Row) -> dict[str, Mapping[str, float]]:
-    """The scores of a row: ``before``, ``after``, and one entry per other picture."""
-    kinds: dict[str, Mapping[str, float]] = {"before": row.scores_before, "after": row.scores_after}
+    """The scores of a row: ``before``, after each step, ``after``, and of each other picture."""
+    kinds: dict[str, Mapping[str, float]] = {"before": row.scores_before}
+    kinds |= {f"{AFTER}{step.task}": step.scores for step in row.steps}
+    kinds["after"] = row.scores_after
     kinds |= {other.label: other.scores for other in row.others}
     return {kind: scores for kind, scores in kinds.items() if scores}
 

@@ -44,7 +44,8 @@ def score_text(key: str, value: float) -> str:
 
 def kind_label(of: str) -> str:
     """Which picture a score is of: ``before`` → ``Input``; other labels as they are."""
-    return {"before": "Input", "after": "Restored"}.get(of) or printable(of)
+    known = {"before": "Input", "after": "Restored"}.get(of)
+    return known or printable(of[0].upper() + of[1:] if of.startswith("after ") else of)
 
 
 def number(value: float | None, score: str, *, sign: bool = False) -> str:

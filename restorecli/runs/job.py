@@ -6,7 +6,7 @@ rest. Nothing is written, and no torch is loaded, before that.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -48,46 +48,111 @@ class References:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """All that one run is: which pictures, by which network, and what becomes of them."""
+class Step:
+    """One task of a chain, and the network that does it."""
 
     task: str
     engine: EngineSettings
+
+
+def label(tasks: Sequence[str]) -> str:
+    """What names of results and reports call a chain: ``derain-denoise``."""
+    return "-".join(tasks)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """All that one run is: which pictures, by which networks, and what becomes of them."""
+
+    steps: tuple[Step, ...]  # in their order; one for a single task
     selection: Selection
     files: FileOptions = FILES_AS_THEY_ARE
     scoring: InPass | None = None
     pool: Pool | None = None  # ``None``: in this process
 
-    def with_model(self, model: ChosenModel) -> Job:
-        """The same with another network, such as one that has been downloaded meanwhile."""
-        return replace(self, engine=replace(self.engine, model=model))
+    @property
+    def task(self) -> str:
+        """The task, or the chain of them."""
+        return label([step.task for step in self.steps])
+
+    @property
+    def models(self) -> tuple[ChosenModel, ...]:
+        """The network of each step."""
+        return tuple(step.engine.model for step in self.steps)
+
+    @property
+    def model_id(self) -> str:
+        """What reports call the networks."""
+        return "+".join(model.id for model in self.models)
+
+    @property
+    def model_sha256(self) -> str:
+        """Of the networks' files as published, or empty where that is not known."""
+        return "+".join(model.sha256 for model in self.models)
+
+    @property
+    def engine(self) -> EngineSettings:
+        """Of the first step; device, memory and threads are the same for all."""
+        return self.steps[0].engine
+
+    def with_engines(self, change: Callable[[EngineSettings], EngineSettings]) -> Job:
+        """The same with other settings of each engine."""
+        steps = tuple(replace(step, engine=change(step.engine)) for step in self.steps)
+        return replace(self, steps=steps)
+
+    def with_models(self, models: Sequence[ChosenModel]) -> Job:
+        """The same with other networks, such as those that have been downloaded meanwhile."""
+        steps = zip(self.steps, models, strict=True)
+        made = (replace(s, engine=replace(s.engine, model=model)) for s, model in steps)
+        return replace(self, steps=tuple(made))
+
+    @property
+    def changes(self) -> dict[str, str]:
+        """What was asked for that changes results and is not always there, in words."""
+        if len(self.steps) == 1:
+            return self.engine.changes
+        found: dict[str, list[str]] = {}
+        for step in self.steps:
+            for name, value in step.engine.changes.items():
+                found.setdefault(name, []).append(f"{step.task} {value}")
+        return {name: ", ".join(values) for name, values in found.items()}
 
     @property
     def fingerprint(self) -> Fingerprint:
         """What, apart from the input, decides the bytes of a result."""
-        engine, files = self.engine, self.files
-        tile = {AUTO: "auto", None: "none"}.get(engine.tile, str(engine.tile))
-        options: Mapping[str, str] = {
+        files = self.files
+        options = {
             "task": self.task,
-            "precision": engine.precision,
-            "tile": tile,
-            "overlap": str(engine.overlap_px),
-            "max_memory": str(engine.max_bytes),
+            **_settings(self.engine),
             "bits": files.bits,
             "metadata": files.metadata,
+            **self.changes,
         }
-        options = {**options, **engine.changes}
+        for number, step in enumerate(self.steps[1:], start=2):  # of later steps, what is different
+            for name, value in _settings(step.engine).items():
+                if options[name] != value:
+                    options[f"{name}_{number}"] = value
         if files.jpeg_quality is not None:
-            options = {**options, "jpeg_quality": str(files.jpeg_quality)}
-        if engine.published:
-            options = {**options, "as_published": engine.published.text}
-        return Fingerprint(model_sha256=engine.model.sha256, options=options)
+            options["jpeg_quality"] = str(files.jpeg_quality)
+        if self.engine.published:
+            options["as_published"] = self.engine.published.text
+        return Fingerprint(model_sha256=self.model_sha256, options=options)
+
+
+def _settings(engine: EngineSettings) -> dict[str, str]:
+    """What decides the pixels of one step beside its network."""
+    return {
+        "precision": engine.precision,
+        "tile": {AUTO: "auto", None: "none"}.get(engine.tile, str(engine.tile)),
+        "overlap": str(engine.overlap_px),
+        "max_memory": str(engine.max_bytes),
+    }
 
 
 def make_job(
     inputs: Sequence[Path],
     naming: Naming,
-    engine: EngineSettings,
+    work: EngineSettings | Sequence[Step],
     *,
     recursive: bool = False,
     existing: WhatExists = "refuse",
@@ -100,7 +165,7 @@ def make_job(
     Args:
         inputs: Files and folders, as `restorecli.runs.selection.expand` gives them.
         naming: The task, and how results are named.
-        engine: The network, its device and its memory.
+        work: The network of the task, its device and its memory; or the steps of a chain.
         recursive: Look in folders of folders, too.
         existing: What is done about results that exist.
         files: Depth and metadata of results, and the largest input.
@@ -112,7 +177,9 @@ def make_job(
     if references:
         _refuse_unscorable(inputs, naming)
     selection = select(inputs, naming, recursive=recursive, existing=existing)
-    job = Job(task=naming.task, engine=engine, selection=selection, files=files, pool=pool)
+    if isinstance(work, EngineSettings):
+        work = [Step(task=naming.task, engine=work)]
+    job = Job(steps=tuple(work), selection=selection, files=files, pool=pool)
     if existing == "resume":
         job = replace(job, selection=resumed(selection, Ledger(fingerprint=job.fingerprint)))
     if references is None:

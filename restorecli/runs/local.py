@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import zip_longest
 
 from numpy.typing import DTypeLike
 
+from restorecli.engine.chain import Chain, prepare_chain
 from restorecli.engine.devices import peak_bytes
-from restorecli.engine.engine import Engine, prepare, restore_photo
 from restorecli.engine.plan import Plan
 from restorecli.errors import DeviceError, RestoreError
 from restorecli.images import Photo
-from restorecli.report import Report, Row
+from restorecli.report import Report, Row, StepScores
 from restorecli.runs.items import Item
 from restorecli.runs.job import Job
 from restorecli.runs.listener import Listener, Silent
@@ -32,10 +33,10 @@ READING_BYTES, WRITING_BYTES, SCORING_BYTES = 28, 46, 190
 
 def run(job: Job, listener: Listener) -> Report:
     """Restore everything in this process, as `restorecli.runs.run.run` says."""
-    return run_with(prepare(job.engine), job, listener)
+    return run_with(prepare_chain([step.engine for step in job.steps]), job, listener)
 
 
-def run_with(engine: Engine, job: Job, listener: Listener) -> Report:
+def run_with(engine: Chain, job: Job, listener: Listener) -> Report:
     """Restore everything with the engine of ``job``, which is ready; the report tells of it."""
     started = time.perf_counter()
     ledger = Ledger(fingerprint=job.fingerprint)
@@ -56,7 +57,7 @@ def run_with(engine: Engine, job: Job, listener: Listener) -> Report:
     )
 
 
-def restore_item(engine: Engine, job: Job, ledger: Ledger, item: Item) -> Row:
+def restore_item(engine: Chain, job: Job, ledger: Ledger, item: Item) -> Row:
     """Restore one picture alone, from file to file; its row tells how."""
     batch = Batch(engine=engine, job=job, ledger=ledger, listener=Silent())
     batch.run([item])
@@ -81,6 +82,7 @@ class Restored:
     photo: Photo
     plan: Plan
     elapsed_s: float  # for reading and restoring
+    steps: tuple[StepScores, ...] = ()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -92,7 +94,7 @@ class Batch:
     every pixel, is what it would be without them.
     """
 
-    engine: Engine
+    engine: Chain
     job: Job
     ledger: Ledger
     listener: Listener
@@ -119,14 +121,29 @@ class Batch:
             opened = ahead or self._read(item, self.job.files.max_pixels)
             started = time.perf_counter() - opened.elapsed_s
             plan = self._plan(opened, following)
-            photo, plan = restore_photo(
-                self.engine, opened.photo, self.listener.advance, dtype=opened.dtype, plan=plan
+            steps: list[StepScores] = []
+            photo, plan = self.engine.restore(
+                opened.photo,
+                self.listener.advance,
+                dtype=opened.dtype,
+                plan=plan,
+                on_step=partial(self._score_step, item, steps),
             )
             photo = replace(photo, notes=photo.notes + hardly_changed(opened.photo, photo))
         except RestoreError as error:
             return failed(item, error, time.perf_counter() - started)
         elapsed_s = time.perf_counter() - started
-        return Restored(source=opened.data, photo=photo, plan=plan, elapsed_s=elapsed_s)
+        return Restored(
+            source=opened.data, photo=photo, plan=plan, elapsed_s=elapsed_s, steps=tuple(steps)
+        )
+
+    def _score_step(self, item: Item, steps: list[StepScores], number: int, photo: Photo) -> None:
+        """Score the picture after a step of a chain, if it has a reference."""
+        if self.job.scoring is None:
+            return
+        with suppress(RestoreError):  # which the scores of the result tell, too
+            if scores := self.job.scoring.scores_of(item.source, photo):
+                steps.append(StepScores(task=self.job.steps[number].task, scores=scores))
 
     def _read(self, item: Item, max_pixels: int) -> Opened:
         started = time.perf_counter()
@@ -138,13 +155,13 @@ class Batch:
         """The plan for a picture; begins to read the next one if memory allows."""
         size = opened.photo.size
         try:
-            plan = self.engine.plan(size, opened.dtype)
+            plan = self.engine.plan(size, opened.photo.pixels.dtype, opened.dtype)
             room_bytes = self.engine.room_bytes(plan) - self.bytes_behind
         except DeviceError:  # perhaps only because of what is being written
             room_bytes = -1
         if room_bytes < 0:
             self.beside.written()
-            return self.engine.plan(size, opened.dtype)
+            return self.engine.plan(size, opened.photo.pixels.dtype, opened.dtype)
         beside_bytes = self.bytes_behind
         max_pixels = min(room_bytes // READING_BYTES, self.job.files.max_pixels)
         if max_pixels and following and settled(following) is None:
@@ -192,5 +209,6 @@ class Batch:
             predicted_memory_bytes=plan.predicted_bytes,
             peak_memory_bytes=peak_bytes(self.engine.device),
             notes=photo.notes + lost,
+            steps=result.steps,
         )
         return scored(row, item, self.job.scoring) if self.job.scoring else row

@@ -72,11 +72,12 @@ def report_of(
 
 
 def _experimental(job: Job) -> list[str]:
-    """What is to be known of a network that is not good enough yet."""
-    model = job.engine.model
-    if model.entry is None or model.file is not None or not model.entry.experimental:
-        return []
-    return [f"{model.id} is experimental: {model.entry.experimental}"]
+    """What is to be known of networks that are not good enough yet."""
+    return [
+        f"{model.id} is experimental: {model.entry.experimental}"
+        for model in job.models
+        if model.entry is not None and model.file is None and model.entry.experimental
+    ]
 
 
 def settings_of(
@@ -89,14 +90,14 @@ def settings_of(
     return Settings(
         command=job.task,
         task=job.task,
-        model_id=job.engine.model.id,
-        model_sha256=job.engine.model.sha256,
+        model_id=job.model_id,
+        model_sha256=job.model_sha256,
         protocol=protocol.name if protocol else None,
         protocol_text=protocol_text(protocol) if protocol else None,
         device=device,
         precision=precision,
         versions=versions(),
-        options={**as_published, **job.engine.changes, **(options or {})},
+        options={**as_published, **job.changes, **(options or {})},
     )
 
 

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from restorecli.errors import RestoreError
 from restorecli.images.finding import Found, Picture, find_pictures
-from restorecli.images.seen import read_pixels
+from restorecli.images.photo import Photo
+from restorecli.images.seen import over_white, read_pixels
 from restorecli.limits import DEFAULT_MAX_PIXELS
 from restorecli.machine.allocator import keep_freed_memory
 from restorecli.machine.cores import available_cores
@@ -157,6 +158,14 @@ class InPass:
             return {}
         read = partial(read_pixels, max_pixels=self.max_pixels)
         return score(read(picture), read(reference), self.protocol)
+
+    def scores_of(self, source: Path, photo: Photo) -> dict[str, float]:
+        """Scores of a picture in memory that shows what ``source`` shows."""
+        reference = self.references.get(source)
+        if reference is None:
+            return {}
+        clean = read_pixels(reference, max_pixels=self.max_pixels)
+        return score(over_white(photo), clean, self.protocol)
 
 
 def in_pass(inputs: Found, reference: Path, protocol: Protocol, *, allow_missing: bool) -> InPass:

@@ -60,9 +60,9 @@ def run(job: Job, listener: Listener) -> Report:
 def setup_of(job: Job, *, device: str) -> Setup:
     """What actors are told: the job without its pictures, which come to them one by one."""
     threads = (job.pool or Pool()).cpus
-    engine = replace(job.engine, device=device, threads=threads)
+    job = job.with_engines(lambda engine: replace(engine, device=device, threads=threads))
     return Setup(
-        job=replace(job, engine=engine, selection=Selection(items=())),
+        job=replace(job, selection=Selection(items=())),
         versions=versions(),
         folder=Path.cwd(),
     )

@@ -22,6 +22,7 @@ from restorecli.runs.ray.probes import Probes
 from restorecli.runs.resuming import finished_meanwhile
 
 if TYPE_CHECKING:
+    from restorecli.engine.chain import Chain
     from restorecli.engine.engine import Engine
 
 MOMENT_S = 0.2  # for which results may wait for those of other pictures
@@ -52,7 +53,7 @@ class Worker:
     """One network, ready to restore pictures one after the other."""
 
     job: Job
-    engine: Engine
+    engine: Chain
     ledger: Ledger
 
     def start(self, setup: Setup, probes: Probes) -> Facts:
@@ -60,8 +61,8 @@ class Worker:
         import ray
 
         wait_asleep()  # before torch is loaded
+        from restorecli.engine.chain import prepare_chain
         from restorecli.engine.devices import total_bytes
-        from restorecli.engine.engine import prepare
 
         context = ray.get_runtime_context()
         node = f"{ray.util.get_node_ip_address()} (node {context.get_node_id()[:8]})"
@@ -71,12 +72,13 @@ class Worker:
         probes.check(node)
         job = setup.job
         _install(job)
-        engine = prepare(job.engine)
+        engine = prepare_chain([step.engine for step in job.steps])
         gpus = float(context.get_assigned_resources().get("GPU", 1))
         cpus = (job.engine.threads or 1) / available_cores()
         share = gpus if engine.device.type == "cuda" else cpus
-        if engine.max_bytes is None and share < 1:
-            engine = replace(engine, max_bytes=int(share * total_bytes(engine.device)))
+        if job.engine.max_bytes is None and share < 1:
+            part = int(share * total_bytes(engine.device))
+            engine = engine.limited(lambda step: part)
         self.job, self.engine = job, engine
         self.ledger = Ledger(fingerprint=job.fingerprint)
         return Facts(
@@ -118,18 +120,23 @@ def _refuse_other_versions(expected: Mapping[str, str], node: str) -> None:
 
 
 def _install(job: Job) -> None:
-    """Download the network to this node if it is not there."""
-    model, pool = job.engine.model, job.pool or Pool()
-    if model.file is None and model.entry is not None:
-        from restorecli.weights.download import make_available
+    """Download the networks to this node if they are not there."""
+    pool = job.pool or Pool()
+    for model in job.models:
+        if model.file is None and model.entry is not None:
+            from restorecli.weights.download import make_available
 
-        make_available(model.entry, offline=pool.offline)
+            make_available(model.entry, offline=pool.offline)
 
 
-def _with_half_the_memory(engine: Engine) -> Engine:
+def _with_half_the_memory(engine: Chain) -> Chain:
     from restorecli.engine.devices import free_bytes, held_bytes
 
     held = held_bytes(engine.device)
     most = held + free_bytes(engine.device)
-    limit = min(engine.max_bytes or most, most)
-    return replace(engine, max_bytes=held + max(0, limit - held) // 2)
+
+    def half(step: Engine) -> int:
+        limit = min(step.max_bytes or most, most)
+        return held + max(0, limit - held) // 2
+
+    return engine.limited(half)
