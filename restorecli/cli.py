@@ -31,7 +31,6 @@ from restorecli.machine.start import leave_out_what_compiles
 app = App(
     cls=Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help: rich would double the time to the first line
     context_settings={"help_option_names": ["-h", "--help"]},

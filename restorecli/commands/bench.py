@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from restorecli.commands import completion
 from restorecli.commands.help import TOLD, WHAT, guided
 from restorecli.commands.options import Device, MaxMemory, Precision
 from restorecli.commands.parsing import parse_memory, parse_size
@@ -33,6 +34,7 @@ def bench(
         typer.Option(
             "--model",
             metavar="ID",
+            autocompletion=completion.models,
             rich_help_panel=WHAT,
             help="Measure only this network. Repeatable.",
         ),

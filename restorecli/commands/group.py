@@ -10,7 +10,7 @@ from typing import Any
 
 from restorecli.commands.help import Group
 from restorecli.commands.settings import Defaults
-from restorecli.errors import UsageError
+from restorecli.errors import OutputError, UsageError
 
 PICTURE = re.compile(
     r"\.(png|jpe?g|jpe|jfif|webp|tiff?|avif|bmp|heic|heif|hif|gif|jxl|p[bgp]m)$", re.IGNORECASE
@@ -23,6 +23,8 @@ TASK_OF_WORD = {
     "download": "models download", "import": "models import", "list": "models list",
     "version": "--version",
 }  # fmt: skip
+COMPLETION = ("--install-completion", "--show-completion")
+SHELLS = ("bash", "zsh", "fish", "powershell", "pwsh")
 ALIKE = 0.75  # of the letters of a command that is meant; less would mislead
 
 
@@ -36,9 +38,36 @@ class Commands(Group):
         extra.setdefault("default_map", Defaults.below(self))
         return super().make_context(info_name, args, parent, **extra)
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As Typer's; a completion that cannot be shown or installed is one sentence."""
+        wanted = next((word for word in args[:1] if word in COMPLETION), None)
+        if wanted is None or ctx.resilient_parsing:
+            return list(super().parse_args(ctx, args))
+        import shellingham
+
+        try:
+            shell = shellingham.detect_shell()[0]
+        except shellingham.ShellDetectionFailure:
+            shell = "unknown"
+        if shell not in SHELLS:
+            raise UsageError(
+                f"{wanted} does not know this shell ({shell}).",
+                hint=f"Call it from {', '.join(SHELLS)}.",
+            )
+        try:
+            return list(super().parse_args(ctx, args))
+        except (OSError, RuntimeError) as error:  # the latter: no home folder
+            reason = getattr(error, "strerror", None) or error
+            raise OutputError(
+                f"Cannot install completion: {reason}.",
+                hint="`restore --show-completion` prints it.",
+            ) from error
+
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command that ``args`` begins with; raises ``UsageError`` where there is none."""
         name = args[0]
+        if ctx.resilient_parsing:  # a shell completes: `help` is followed by a command
+            return (name, self, args[1:]) if name == "help" else super().resolve_command(ctx, args)
         if self.get_command(ctx, name) is not None:
             return super().resolve_command(ctx, args)
         if name == "help":

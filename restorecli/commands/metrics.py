@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from restorecli.commands import completion
 from restorecli.commands.asking import asks
 from restorecli.commands.help import MACHINE, SCORES, TOLD, WHAT, guided
 from restorecli.commands.options import MaxPixels
@@ -53,6 +54,7 @@ class Asked:
         str,
         typer.Option(
             help="Score by this protocol; --list-protocols shows them.",
+            autocompletion=completion.protocols,
             metavar="NAME",
             rich_help_panel=SCORES,
         ),
@@ -62,6 +64,7 @@ class Asked:
         typer.Option(
             "--with",
             metavar="SCORE",
+            autocompletion=completion.scores,
             rich_help_panel=SCORES,
             help="Add a score: delta_e2000, lpips, niqe or maniqa. Repeatable.",
         ),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from restorecli.commands import completion
 from restorecli.commands.help import MACHINE, QUALITY, TOLD, WHAT, App, Group, guided
 
 if TYPE_CHECKING:
@@ -19,7 +20,14 @@ app = App(cls=Group, no_args_is_help=True, help="List, download, check or conver
 Json = Annotated[
     bool, typer.Option("--json", rich_help_panel=TOLD, help="Print JSON on standard output.")
 ]
-Id = Annotated[str, typer.Argument(metavar="ID", help="Name a network of `restore models list`.")]
+Id = Annotated[
+    str,
+    typer.Argument(
+        metavar="ID",
+        autocompletion=completion.models,
+        help="Name a network of `restore models list`.",
+    ),
+]
 Offline = Annotated[
     bool, typer.Option("--offline", rich_help_panel=MACHINE, help="Never download anything.")
 ]
@@ -156,7 +164,11 @@ def path_of_model(model: Id) -> None:
 def verify_models(
     models: Annotated[
         list[str] | None,
-        typer.Argument(metavar="ID...", help="Name networks. Default: all installed."),
+        typer.Argument(
+            metavar="ID...",
+            autocompletion=completion.models,
+            help="Name networks. Default: all installed.",
+        ),
     ] = None,
 ) -> None:
     """Hash installed networks again, and load them."""
@@ -211,7 +223,12 @@ def remove_model(model: Id) -> None:
 )
 def download_models(
     models: Annotated[
-        list[str], typer.Argument(metavar="ID...", help="Name networks of `restore models list`.")
+        list[str],
+        typer.Argument(
+            metavar="ID...",
+            autocompletion=completion.models,
+            help="Name networks of `restore models list`.",
+        ),
     ],
     offline: Offline = False,
 ) -> None:
@@ -276,7 +293,11 @@ def import_model(
     task: Annotated[
         str | None,
         typer.Option(
-            "--task", metavar="TASK", rich_help_panel=WHAT, help="Say what it was trained for."
+            "--task",
+            metavar="TASK",
+            autocompletion=completion.tasks,
+            rich_help_panel=WHAT,
+            help="Say what it was trained for.",
         ),
     ] = None,
     network: Annotated[

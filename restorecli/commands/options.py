@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from restorecli.commands import completion
 from restorecli.commands.help import CLUSTER, FILES, MACHINE, QUALITY, SCORES, TOLD, WHAT
 from restorecli.limits import DEFAULT_MAX_PIXELS, DEFAULT_OVERLAP_PX
 
@@ -131,6 +132,7 @@ Model = Annotated[
     typer.Option(
         "--model",
         metavar="ID",
+        autocompletion=completion.models,
         rich_help_panel=QUALITY,
         help="Use this network of `restore models list`. Default: the bundled one.",
     ),
@@ -204,6 +206,7 @@ Effort = Annotated[
     typer.Option(
         "--effort",
         metavar="fast|best",
+        autocompletion=completion.one_of("fast", "best"),
         rich_help_panel=QUALITY,
         help="Use the bundled network (fast), or a full-size one that is downloaded once (best).",
     ),
@@ -219,6 +222,7 @@ Device = Annotated[
     typer.Option(
         "--device",
         metavar="DEVICE",
+        autocompletion=completion.devices,
         rich_help_panel=MACHINE,
         help="Compute on auto, cpu, cuda, cuda:N or mps.",
     ),
@@ -228,6 +232,7 @@ Precision = Annotated[
     typer.Option(
         "--precision",
         metavar="PRECISION",
+        autocompletion=completion.precisions,
         rich_help_panel=MACHINE,
         help="Compute in auto, fp32, bf16 or fp16.",
     ),
@@ -237,6 +242,7 @@ Tile = Annotated[
     typer.Option(
         "--tile",
         metavar="N|none",
+        autocompletion=completion.one_of("auto", "none"),
         rich_help_panel=MACHINE,
         help="Cut into tiles of N pixels, or never (none); auto: only what does not fit whole.",
     ),
@@ -332,6 +338,7 @@ ProtocolName = Annotated[
     typer.Option(
         "--protocol",
         metavar="NAME",
+        autocompletion=completion.protocols_of_tasks,
         rich_help_panel=SCORES,
         help="Score by this protocol. Default: the task's own. "
         "published: restore and score as the model's authors do.",

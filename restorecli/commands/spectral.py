@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from restorecli.commands import completion
 from restorecli.commands.asking import asks
 from restorecli.commands.help import FILES, MACHINE, SCORES, TOLD, WHAT, guided
 from restorecli.commands.options import (
@@ -123,6 +124,7 @@ ProtocolName = Annotated[
     typer.Option(
         "--protocol",
         metavar="NAME",
+        autocompletion=completion.one_of("cave", "ntire2022", "kaist"),
         rich_help_panel=SCORES,
         help="Score by cave, ntire2022 or kaist.",
     ),
