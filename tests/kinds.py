@@ -260,7 +260,13 @@ def dng():
 def avif(pixels=None, bits=8, **options):
     pixels = smooth() if pixels is None else pixels
     given = {"primaries": 1, "transfer": 13, "matrix": 6, "pixelformat": "444"} | options
-    return bytes(imagecodecs.avif_encode(pixels, 95, bitspersample=bits, **given))
+    try:
+        return bytes(imagecodecs.avif_encode(pixels, 95, bitspersample=bits, **given))
+    except TypeError:  # the oldest imagecodecs takes no code points
+        points = struct.pack(">3H", *(given.pop(n) for n in ("primaries", "transfer", "matrix")))
+        data = bytes(imagecodecs.avif_encode(pixels, 95, bitspersample=bits, **given))
+        at = data.index(b"colrnclx") + 8
+        return data[:at] + points + data[at + 6 :]
 
 
 def with_property(data, name, content):

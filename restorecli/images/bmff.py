@@ -223,6 +223,11 @@ def _coding(picture: Item | None) -> tuple[int, str]:
     return bits, "420" if across and down else "422" if across else "444"
 
 
+def is_monochrome(picture: Item) -> bool:
+    """Whether AV1's configuration says that there is no colour."""
+    return bool((picture.property("av1C") or b"\0\0\0")[2] & 0x10)
+
+
 def _left_behind(found: Items) -> Iterator[str]:
     for item in found.to("auxl", found.primary):
         kind = (item.property("auxC") or b"")[4:].rstrip(b"\0")

@@ -283,6 +283,8 @@ def _read_avif(name: str, data: bytes, max_pixels: int) -> tuple[Photo, int]:
     carried, notes = bmff.carried(found, "AVIF")
     notes = (*notes, *bmff.further_boxes(data))
     planes = _from_bits(imagecodecs.avif_decode(data), carried.bits)
+    if bmff.is_monochrome(picture) and planes.ndim == 3:  # older imagecodecs repeat the gray
+        planes = planes[..., [0, 3]] if planes.shape[2] == 4 else planes[..., :1]
     planes, was_turned = _as_items_say(planes, picture)
     photo = _photo(planes, carry.settled(carried, notes, lost_pictures=0))
     return replace(photo, carried=replace(photo.carried, was_turned=was_turned)), 1
