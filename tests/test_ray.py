@@ -22,7 +22,7 @@ from restorecli.engine.settings import EngineSettings
 from restorecli.errors import DeviceError, InputError, OutputError, UsageError
 from restorecli.runs.items import Item
 from restorecli.runs.manifest import LOCK, MANIFEST
-from restorecli.runs.ray import driver, probes
+from restorecli.runs.ray import connection, driver, probes
 from restorecli.runs.ray.worker import _with_half_the_memory
 from restorecli.weights import CheckpointFile, ChosenModel
 
@@ -351,20 +351,34 @@ def test_probes_leave_nothing_behind(tmp_path):
 LOOPBACK = {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
 
 
-@pytest.mark.long  # whoever has no token is kept waiting
-def test_a_ray_of_our_own_is_for_us_alone(tmp_path):
-    """It listens on the loopback only, and refuses whoever has no token."""
-    source = pictures(tmp_path / "in", 40, side=200)
-    paths = os.pathsep.join([PATHS, os.environ.get("PYTHONPATH", "")])
-    process = subprocess.Popen(
-        [sys.executable, "-m", "restorecli", "derain", source, "-o", tmp_path / "out",
-         "--engine", "ray", "--actors", "1"],
-        env={**os.environ, "PYTHONPATH": paths},
-        stderr=subprocess.PIPE,
+VISIT = """
+import sys
+from ray._raylet import GcsClient
+from ray.exceptions import AuthenticationError
+try:
+    print(len(GcsClient(address=sys.argv[1]).internal_kv_keys(b"", None, timeout=60)))
+except AuthenticationError:
+    print("refused")
+"""
+
+
+def visit(address, **token):
+    """What a process of somebody else gets from the server that can run anything: its keys."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_AUTH")}
+    visited = subprocess.run(
+        [sys.executable, "-c", VISIT, address],
+        capture_output=True, text=True, timeout=120, env=environment | token,
     )  # fmt: skip
-    deadline = time.monotonic() + 120
-    while not list((tmp_path / "out").glob("[!.]*.png")) and time.monotonic() < deadline:
-        time.sleep(0.1)
+    return visited.stdout.strip() or visited.stderr
+
+
+def test_a_ray_of_our_own_is_for_us_alone(start, tmp_path, monkeypatch):
+    """It listens on the loopback only, and refuses whoever has not its token."""
+    ours, others = "a" * 64, "b" * 64
+    monkeypatch.setenv("RAY_AUTH_TOKEN", ours)
+    pictures(tmp_path / "in", 60, side=200)
+    process = start("in", "-o", "out", "--actors", "1")
+    wait_for_results(process, tmp_path / "out", 1)
     family = [psutil.Process(process.pid)]
     family += family[0].children(recursive=True)
     listening = [
@@ -373,14 +387,24 @@ def test_a_ray_of_our_own_is_for_us_alone(tmp_path):
         for found in each.net_connections("inet")
         if found.status == psutil.CONN_LISTEN
     ]
-    server = next(address.port for name, address in listening if "gcs" in name)
+    assert {"gcs_server", "raylet"} <= {name for name, _ in listening}
     assert {address.ip for _, address in listening} <= LOOPBACK
-    code = f"import ray; ray.init('127.0.0.1:{server}', logging_level=50); print('I am in')"
-    stranger = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=200,
-        env={**os.environ, "RAY_AUTH_MODE": "disabled"},
-    )  # fmt: skip
+    port = next(address.port for name, address in listening if name == "gcs_server")
+    server = f"127.0.0.1:{port}"
+    assert visit(server) == "refused"
+    assert visit(server, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=others) == "refused"
+    assert int(visit(server, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=ours)) > 0
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=120)
-    assert "I am in" not in stranger.stdout
-    assert stranger.returncode != 0
+    assert process.wait(120) == 130
+
+
+def test_a_ray_of_our_own_has_a_token_that_nobody_knows(monkeypatch):
+    for name in connection.TOKEN_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    with connection._closed_to_others():
+        assert os.environ["RAY_AUTH_MODE"] == "token"
+        token = os.environ["RAY_AUTH_TOKEN"]
+    assert len(token) == 64
+    code = "from restorecli.runs.ray import connection; print(connection.OWN_TOKEN)"
+    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert other.stdout.strip() not in {token, ""}

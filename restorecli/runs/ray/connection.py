@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import secrets
@@ -120,9 +121,8 @@ def _closed_to_others() -> Iterator[None]:
 def _take_up_settings() -> None:
     """Let a Ray that was imported before see what is in the environment by now."""
     if "ray" in sys.modules:  # there is no public call for it
-        from ray._raylet import Config
-
-        Config.initialize("")
+        raylet: Any = importlib.import_module("ray._raylet")
+        raylet.Config.initialize("")
 
 
 def room_for(pool: Pool, device: str) -> tuple[int, float]:
