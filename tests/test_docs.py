@@ -1,11 +1,12 @@
 """What the documentation says of networks and checkpoints is what they are.
 
-``python -m tests.test_docs`` writes the table of docs/weights.md anew.
+``python -m tests.test_docs`` writes the table of docs/registry.md anew.
 """
 
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from restorecli.networks import NETWORKS
 from restorecli.weights.registry import _shipped
 
 DOCS = Path(__file__).parents[1] / "docs"
-WEIGHTS = DOCS / "weights.md"
+REGISTRY = DOCS / "registry.md"
 START, END = "<!-- models: python -m tests.test_docs -->\n", "<!-- end of models -->\n"
 
 
@@ -57,9 +58,65 @@ def rewritten(text):
 
 
 def test_the_table_of_checkpoints_is_that_of_the_registry():
-    text = WEIGHTS.read_text(encoding="utf-8")
+    text = REGISTRY.read_text(encoding="utf-8")
     assert START in text
     assert text == rewritten(text), "run python -m tests.test_docs"
+
+
+ROOT = DOCS.parent
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *ROOT.glob("*/README.md")])
+CODE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def prose(page):
+    """The text of a page without what is typed or printed."""
+    return CODE.sub("", page.read_text(encoding="utf-8"))
+
+
+def anchors(page):
+    """What a link can point to: headings as GitHub names them."""
+    headings = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_of_a_page_leads_somewhere(page):
+    for link in LINK.findall(re.sub(r"`[^`]*`", "", prose(page))):
+        if re.match(r"[a-z]+:", link):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        assert target.exists(), f"{page}: {link}"
+        assert not anchor or anchor in anchors(target), f"{page}: {link}"
+
+
+def test_the_index_names_every_page_once():
+    named = LINK.findall(prose(DOCS / "index.md"))
+    assert len(named) == len(set(named))
+    assert {path.name for path in DOCS.iterdir()} - {"index.md", "pictures"} <= set(named)
+    assert {"photo.md", "many.md", "measuring.md", "training.md", "../CONTRIBUTING.md"} <= set(
+        named
+    )
+
+
+def test_the_table_of_extras_is_that_of_the_project():
+    text = prose(DOCS / "installing.md")
+    table = text[text.index("## What is optional") : text.index("## A container")]
+    cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    named = [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    part = project.split("[project.optional-dependencies]")[1].split("\n[")[0]
+    assert sorted(named) == sorted(re.findall(r"^(\w+) = \[", part, re.MULTILINE))
+
+
+def test_the_top_level_is_small():
+    listed = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files"], capture_output=True, text=True, check=False
+    ).stdout
+    if not listed:
+        pytest.skip("no clone")
+    assert len({name.split("/")[0] for name in listed.splitlines()}) <= 20
 
 
 ROW = re.compile(r"^\| (Restormer|`text`|`table`) \|.*\| (–|[\d.]+) \| ([\d,]+) \|", re.MULTILINE)
@@ -81,4 +138,4 @@ def test_the_glmha_page_has_all_its_rows():
 
 
 if __name__ == "__main__":
-    WEIGHTS.write_text(rewritten(WEIGHTS.read_text(encoding="utf-8")), encoding="utf-8")
+    REGISTRY.write_text(rewritten(REGISTRY.read_text(encoding="utf-8")), encoding="utf-8")
