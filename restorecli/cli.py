@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from restorecli import __version__
-from restorecli.commands import config, models
+from restorecli.commands import config, log, models
 from restorecli.commands.bench import bench
 from restorecli.commands.compare import compare
 from restorecli.commands.degrade import degrade
@@ -98,3 +98,5 @@ def main() -> None:
 
         console.show_error(error)
         sys.exit(error.exit_code)
+    finally:
+        log.stop()

@@ -32,7 +32,7 @@ MAY_IMPORT = {
         "weights",
         "spectral",
     },
-    "console": {"errors", "report", "scoring"},
+    "console": {"errors", "machine", "report", "scoring"},
     "runs": {
         "degradations",
         "engine",

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from restorecli.commands import completion
+from restorecli.commands import completion, log
 from restorecli.commands.help import CLUSTER, FILES, MACHINE, QUALITY, SCORES, TOLD, WHAT
 from restorecli.limits import DEFAULT_MAX_PIXELS, DEFAULT_OVERLAP_PX
 
@@ -370,6 +370,26 @@ Json = Annotated[
 Quiet = Annotated[
     bool, typer.Option("-q", "--quiet", rich_help_panel=TOLD, help="Print errors only.")
 ]
+Verbose = Annotated[
+    bool,
+    typer.Option(
+        "-v",
+        "--verbose",
+        rich_help_panel=TOLD,
+        callback=log.be_verbose,
+        help="Say why this device, precision, strip height or tile was chosen.",
+    ),
+]
+Log = Annotated[
+    Path | None,
+    typer.Option(
+        "--log",
+        metavar="FILE",
+        rich_help_panel=TOLD,
+        callback=log.keep,
+        help="Append all that is said, and why, to FILE, with the time.",
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -414,6 +434,8 @@ class Asked:
     reports: Reports = None
     as_json: Json = False
     quiet: Quiet = False
+    verbose: Verbose = False
+    log: Log = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

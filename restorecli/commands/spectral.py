@@ -14,6 +14,7 @@ from restorecli.commands.help import FILES, MACHINE, SCORES, TOLD, WHAT, guided
 from restorecli.commands.options import (
     Device,
     DryRun,
+    Log,
     Model,
     Overwrite,
     Quiet,
@@ -21,6 +22,7 @@ from restorecli.commands.options import (
     Resume,
     SkipExisting,
     Threads,
+    Verbose,
     Weights,
 )
 from restorecli.commands.parsing import parse_memory
@@ -184,6 +186,8 @@ class AskedSpectra:
     reports: Reports = None
     as_json: Json = False
     quiet: Quiet = False
+    verbose: Verbose = False
+    log: Log = None
 
 
 @guided(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -19,16 +20,40 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from restorecli.errors import RestoreError
+from restorecli.machine import log
 from restorecli.report import Report, Row, image_line, summary_line
 from restorecli.report.data import AFTER
 from restorecli.report.words import duration_text, number, printable, score_label
 
 
-def words() -> Console:
+class Words(Console):
+    """A console for people, which also keeps in the log what it prints."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """As rich's."""
+        super().print(*objects, **options)
+        keep(*objects)
+
+
+def keep(*objects: object) -> None:
+    """Keep markup in the log, whether or not it was printed."""
+    if objects and all(isinstance(one, str) for one in objects):
+        log.told(" ".join(Text.from_markup(str(one)).plain for one in objects))
+
+
+def words() -> Words:
     """Console for people: stderr, plain when it is no terminal (rich honours ``NO_COLOR``)."""
-    return Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+    return Words(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+
+
+def show_why(text: str) -> None:
+    """A reason that was asked for by ``-v``, on stderr."""
+    Console(stderr=True, highlight=False, soft_wrap=True, emoji=False).print(
+        f"[dim]{_safe(text)}[/]"
+    )
 
 
 def show_error(error: RestoreError) -> None:
@@ -167,22 +192,23 @@ class RunDisplay:
         )
         if self.as_json:
             show_line(image_line(row))
-        if not self.quiet or row.error:
-            self._say(row)
+        for line in self._lines(row):
+            say = self.console.print if not self.quiet or row.error else keep
+            say(line)
 
-    def _say(self, row: Row) -> None:
+    def _lines(self, row: Row) -> Iterator[str]:
         if row.error:
-            self.console.print(f"[red]failed[/]  {_safe(row.name)}: {_safe(row.error)}")
+            yield (f"[red]failed[/]  {_safe(row.name)}: {_safe(row.error)}")
         elif row.status == "skipped":
-            self.console.print(f"[dim]kept[/]    {_safe(str(row.output))}")
+            yield (f"[dim]kept[/]    {_safe(str(row.output))}")
         else:
             how = "whole image" if row.exact else f"tiles of {row.tile_px} px"
-            self.console.print(
+            yield (
                 f"[green]done[/]    {_safe(row.name)} → {_safe(str(row.output))}  "
                 f"{duration_text(row.elapsed_s or 0)}, {how}"
             )
         for note in row.notes:
-            self.console.print(f"        note: {_safe(note)}")
+            yield (f"        note: {_safe(note)}")
 
 
 class TransferDisplay:
@@ -246,24 +272,22 @@ def show_summary(report: Report, *, as_json: bool, quiet: bool) -> None:
     """Counts, mean scores and settings of a run."""
     if as_json:
         show_line(summary_line(report))
-    if quiet:
-        return
     counts = report.counts
     said = [f"{counts['ok']} restored"]
     said += [f"{n} {word}" for word, n in counts.items() if n and word != "ok"]
     settings = report.settings
-    console = words()
-    console.print(
+    say = keep if quiet else words().print
+    say(
         f"{'Interrupted: ' if report.interrupted else ''}{', '.join(said)} in "
         f"{duration_text(report.elapsed_s or 0)} "
         f"({settings.model_id}, {settings.device}, {settings.precision})"
     )
     if setting := settings.options.get("as_published"):
-        console.print(f"As published: {_safe(setting)}")
+        say(f"As published: {_safe(setting)}")
     for note in report.notes:
-        console.print(_safe(note))
+        say(_safe(note))
     for line in _means(report):
-        console.print(line)
+        say(line)
 
 
 def _means(report: Report) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,8 +12,14 @@ import torch
 from numpy.typing import DTypeLike
 from torch import Tensor
 
-from restorecli.engine import direction, ensemble
-from restorecli.engine.devices import choose_device, choose_precision, free_bytes, held_bytes
+from restorecli.engine import direction, ensemble, why
+from restorecli.engine.devices import (
+    choose_device,
+    choose_precision,
+    free_bytes,
+    held_bytes,
+    multiplies_bfloat16,
+)
 from restorecli.engine.plan import (
     MEMORY_SHARE,
     Demand,
@@ -34,6 +41,7 @@ from restorecli.networks.strips import picture_gain, restored_rows
 from restorecli.weights import PublishedSetting
 from restorecli.weights.checkpoint import LoadedModel, load_model
 
+log = logging.getLogger(__name__)
 CONSTANT_RANGE = 0.5 / 255  # of [0, 1]: less than this is one value of 8 bits
 PICTURE_RANGE = 16 / 255  # more than this is no empty frame that a network may smooth away
 ImageProgress = Callable[[float], None]  # share of one image that was just done
@@ -89,6 +97,7 @@ class Engine:
             and not self.ensemble
             and direction.is_better_turned(pixels, self._change)
         ):
+            log.info("Turned by 90°: the network takes away clearly more that way.")
             sideways = np.rot90(pixels)
             plan = self.plan((sideways.shape[0], sideways.shape[1]), kind)
             restored, plan = self._restored(sideways, kind, plan, on_progress)
@@ -105,6 +114,7 @@ class Engine:
         except SpoiledError:
             if self.precision == torch.float32:
                 raise
+            log.info("Once more in float32: %s gave no picture.", self.precision_name)
         return self._within_memory(pixels, kind, plan, torch.float32, on_progress)
 
     def _change(self, crop: Pixels) -> float:
@@ -161,6 +171,8 @@ class Engine:
     ) -> tuple[Pixels, Plan]:
         """Run ``plan``, or a smaller one when memory runs out."""
         height, width = pixels.shape[:2]
+        if plan.why:
+            log.info("%s", plan.why)
         while True:
             try:
                 return self._run(pixels, dtype, plan, precision, on_progress), plan
@@ -175,6 +187,11 @@ class Engine:
                         f"Out of memory on {self.device} with {where} ({width}×{height} pixels).",
                         hint="Give a smaller --tile, such as 256, or --tile auto.",
                     ) from error
+                log.info(
+                    "Memory ran out: on with %s, in strips of %d rows.",
+                    f"tiles of {smaller.tile_px} px" if smaller.tile_px else "the whole picture",
+                    smaller.strip_rows,
+                )
                 plan = smaller
 
     def _run(
@@ -294,11 +311,9 @@ def prepare(settings: EngineSettings) -> Engine:
     torch.set_num_threads(settings.threads or default_threads(torch.get_num_threads()))
     chosen_device = choose_device(settings.device)
     entry = settings.model.entry
-    dtype = choose_precision(
-        precision,
-        chosen_device,
-        half_is_close=bool(entry and entry.is_close_in_bfloat16 and settings.model.file is None),
-    )
+    is_close = bool(entry and entry.is_close_in_bfloat16 and settings.model.file is None)
+    dtype = choose_precision(precision, chosen_device, half_is_close=is_close)
+    _say_why(settings, precision, chosen_device, is_close=is_close)
     model = load_model(settings.model.entry, settings.model.file)
     if model.channels not in {1, 3}:
         raise WeightsError(
@@ -320,6 +335,19 @@ def prepare(settings: EngineSettings) -> Engine:
         strength=settings.strength,
         ensemble=settings.ensemble,
     )
+
+
+def _say_why(
+    settings: EngineSettings, precision: str, device: torch.device, *, is_close: bool
+) -> None:
+    entry = settings.model.entry
+    if settings.published:
+        log.info("As the authors test: %s.", settings.published.text)
+    log.info("Network %s%s.", settings.model.id, f", {entry.network}" if entry else "")
+    log.info("%s", why.device_text(settings.device, device))
+    fast = multiplies_bfloat16(device)
+    log.info("%s", why.precision_text(precision, device, fast=fast, is_close=is_close))
+    log.info("%s", why.threads_text(settings.threads, torch.get_num_threads()))
 
 
 def restore_photo(

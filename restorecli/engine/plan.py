@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 
 from restorecli.engine.ensemble import SUM_BYTES
+from restorecli.engine.why import plan_text
 from restorecli.errors import DeviceError
 from restorecli.limits import AUTO, MULTIPLE_PX, SMALLEST_TILE_PX
 from restorecli.networks import Network
@@ -37,6 +38,7 @@ class Plan:
     held_bytes: int  # by the process, or on the device, before the image is restored
     needed_bytes: int  # by the image beside that
     spare_bytes: int = 0  # of the limit; 0 unless more memory would change nothing
+    why: str = field(default="", compare=False)  # in words
     further: tuple[Plan, ...] = ()  # of the steps that follow in a chain
 
     @property
@@ -142,6 +144,10 @@ def make_plan(demand: Demand, memory: Memory, *, tile: int | None, overlap_px: i
         DeviceError: Nothing that ``tile`` allows fits into ``max_bytes``.
     """
     plans = []  # made until one fits
+
+    def why(chosen: Plan) -> str:
+        return plan_text(chosen, demand, memory, tile=tile, first=plans[0])
+
     for side, rows, keep_bytes in _ways(demand, tile):
         candidate = Plan(
             tile_px=side,
@@ -154,9 +160,11 @@ def make_plan(demand: Demand, memory: Memory, *, tile: int | None, overlap_px: i
         plans.append(candidate)
         spare_bytes = memory.budget_bytes - candidate.needed_bytes
         if spare_bytes >= 0:
-            return candidate if len(plans) > 1 else replace(candidate, spare_bytes=int(spare_bytes))
+            spare_bytes = 0 if len(plans) > 1 else spare_bytes
+            return replace(candidate, spare_bytes=int(spare_bytes), why=why(candidate))
     if memory.max_bytes is None:
-        return plans[-1] if tile == AUTO else plans[0]
+        chosen = plans[-1] if tile == AUTO else plans[0]
+        return replace(chosen, why=f"{why(chosen)} Less was not possible.")
     raise _too_large(demand, memory, plans[-1], may_tile=tile == AUTO)
 
 

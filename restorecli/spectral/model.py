@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from restorecli.engine.devices import choose_device, free_bytes, held_bytes
+from restorecli.engine.why import device_text
 from restorecli.errors import DeviceError, InputError, RestoreError, UsageError, WeightsError
 from restorecli.images.photo import WHITE, Pixels
 from restorecli.networks.mst import SIDE_MULTIPLE_PX, MSTCassi, MSTPlusPlus, cassi_input
@@ -25,6 +27,7 @@ from restorecli.weights.checkpoint import LoadedSpectralModel, load_spectral_mod
 DEFAULT_BYTES = 2_000_000_000  # what the process may hold unless --max-memory says otherwise
 MEMORY_SHARE = 0.7  # of what is free, if that is less
 STRIP_PIXELS = 2**17
+log = logging.getLogger(__name__)
 STRIP_PLANES = 20  # planes of all features of one strip alive at once
 LOWER_LEVELS = 0.75  # of the size of level 0: levels 1 and 2, which are always kept
 BYTES = 4  # of one value
@@ -85,6 +88,10 @@ class SpectralEngine:
         self, read: Callable[[int, int], Tensor], size: tuple[int, int], mask: Tensor | None
     ) -> Iterator[tuple[int, NDArray[np.float32]]]:
         strip_rows, keep_bytes = self.plan(size)
+        log.info(
+            "%d×%d pixels: strips of %d rows; %.0f MB are left to keep what is needed twice.",
+            *(size[1], size[0], strip_rows, keep_bytes / 1e6),
+        )
         strips = reconstructed_rows(
             self.model.network,
             read,
@@ -218,6 +225,8 @@ def prepare(
         what = "measurements, with --mask" if not cassi else "photographs, without --mask"
         raise UsageError(f"{model.id} is for {what}.")
     chosen = choose_device(device)
+    log.info("Network %s.", model.id)
+    log.info("%s", device_text(device, chosen))
     model.network.to(chosen)
     engine = SpectralEngine(
         model=model,
