@@ -73,6 +73,27 @@ Name = Annotated[
         help="Name results by a pattern of {stem} {task} {model} {suffix}.",
     ),
 ]
+WithPreview = Annotated[
+    bool,
+    typer.Option(
+        "--preview",
+        rich_help_panel=WHAT,
+        help="Write one detail before | after, side by side, instead of the result: in seconds. "
+        "Up to 1 megapixel it has the very pixels of the result. In larger pictures the network "
+        "sees only 1 megapixel around it: its sums over the whole picture differ a little, tone "
+        "and direction do not.",
+    ),
+]
+Crop = Annotated[
+    str | None,
+    typer.Option(
+        "--crop",
+        metavar="WxH+X+Y",
+        rich_help_panel=WHAT,
+        help="Choose the detail of --preview: width, height, and its place from the left and top. "
+        "Default: 512x512 in the middle.",
+    ),
+]
 DryRun = Annotated[
     bool,
     typer.Option(
@@ -409,6 +430,8 @@ class Asked:
     format: Format = "source"
     jpeg_quality: JpegQuality = None
     max_pixels: MaxPixels = DEFAULT_MAX_PIXELS
+    preview: WithPreview = False
+    crop: Crop = None
     dry_run: DryRun = False
     model: Model = None
     weights: Weights = None

@@ -100,6 +100,7 @@ def refuse_contradictions(asked: Asked) -> None:
     parse_memory(asked.max_memory)
     parse_jpeg_quality(asked.jpeg_quality)
     parse_strength(asked.strength)
+    parse_crop(asked)
     _refuse_engine(asked)
     effort = parse_effort(asked)
     for name, given in (("--weights", asked.weights), ("--model", asked.model)):
@@ -146,6 +147,25 @@ def _refuse_engine(asked: Asked) -> None:
             "own.",
             hint="Use --device cuda; CUDA_VISIBLE_DEVICES limits which ones Ray takes.",
         )
+
+
+BOX = re.compile(r"(\d{1,6})[x×](\d{1,6})\+(\d{1,6})\+(\d{1,6})", re.IGNORECASE)
+
+
+def parse_crop(asked: Asked) -> tuple[int, int, int, int] | None:
+    """``512x384+100+200`` → left, top, width, height; ``None`` for the middle."""
+    if asked.crop is None:
+        return None
+    if not asked.preview:
+        raise UsageError("--crop chooses what --preview shows.", hint="Give --preview, too.")
+    found = BOX.fullmatch(asked.crop.strip())
+    width, height, left, top = map(int, found.groups()) if found else (0, 0, 0, 0)
+    if not (width and height):
+        raise UsageError(
+            f"--crop {asked.crop!r} is no part of a picture.",
+            hint="Give width, height and place from the left and top, such as 512x384+100+200.",
+        )
+    return left, top, width, height
 
 
 MEGAPIXELS = re.compile(r"(\d+(?:\.\d+)?) ?MP", re.IGNORECASE)

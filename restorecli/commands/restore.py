@@ -12,6 +12,7 @@ from restorecli.commands.asking import asks
 from restorecli.commands.help import guided
 from restorecli.commands.options import Asked
 from restorecli.commands.parsing import (
+    parse_crop,
     parse_effort,
     parse_jpeg_quality,
     parse_memory,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from restorecli.images import FileOptions
     from restorecli.runs.items import Item
     from restorecli.runs.job import Job, Pool, References, Step
+    from restorecli.runs.preview import Preview
     from restorecli.weights import ChosenModel, PublishedSetting
 
 PUBLISHED = "published"
@@ -145,6 +147,7 @@ def job_of(steps: Sequence[tuple[str, Asked]]) -> Job:
         model="+".join(step.engine.model.stem for step in chain),
         in_place=asked.in_place,
         format=None if asked.format == "source" else asked.format.upper(),
+        preview=preview_of(asked),
     )
     return make_job(
         expand(asked.inputs),
@@ -156,6 +159,15 @@ def job_of(steps: Sequence[tuple[str, Asked]]) -> Job:
         references=references_of(chain[-1], asked),
         pool=pool_of(asked),
     )
+
+
+def preview_of(asked: Asked) -> Preview | None:
+    """The detail to show instead of a result, if that was asked for."""
+    from restorecli.engine.box import Box
+    from restorecli.runs.preview import Preview
+
+    place = parse_crop(asked)
+    return Preview(crop=Box(*place) if place else None) if asked.preview else None
 
 
 def files_of(asked: Asked) -> FileOptions:

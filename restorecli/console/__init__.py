@@ -202,7 +202,8 @@ class RunDisplay:
         elif row.status == "skipped":
             yield (f"[dim]kept[/]    {_safe(str(row.output))}")
         else:
-            how = "whole image" if row.exact else f"tiles of {row.tile_px} px"
+            tiles = f"tiles of {row.tile_px} px" if row.tile_px else "a detail"
+            how = "whole image" if row.exact else tiles
             yield (
                 f"[green]done[/]    {_safe(row.name)} → {_safe(str(row.output))}  "
                 f"{duration_text(row.elapsed_s or 0)}, {how}"

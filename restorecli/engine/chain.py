@@ -52,7 +52,7 @@ class Chain:
 
         Raises ``DeviceError`` when a step does not fit into ``max_bytes``.
         """
-        types = self._types(np.dtype(before), np.dtype(after))
+        types = self.types(np.dtype(before), np.dtype(after))
         plans, beside_bytes = [], 0
         for engine, dtype in zip(self.engines, types, strict=True):
             plans.append(engine.plan(size, dtype, beside_bytes=beside_bytes))
@@ -83,7 +83,7 @@ class Chain:
         """
         kind = np.dtype(dtype or photo.pixels.dtype)
         plan = plan or self.plan(photo.size, photo.pixels.dtype, kind)
-        types = self._types(photo.pixels.dtype, kind)
+        types = self.types(photo.pixels.dtype, kind)
         count, used = len(self.engines), []
         for number, (engine, step) in enumerate(zip(self.engines, plan.steps, strict=True)):
             photo, done = restore_photo(
@@ -99,7 +99,7 @@ class Chain:
         used.sort(key=lambda step: step.exact)  # what is told is the first that was cut into tiles
         return photo, replace(used[0], further=tuple(used[1:]))
 
-    def _types(self, before: np.dtype[Any], after: np.dtype[Any]) -> list[np.dtype[Any]]:
+    def types(self, before: np.dtype[Any], after: np.dtype[Any]) -> list[np.dtype[Any]]:
         """Type of the values after each step."""
         between = np.dtype(np.float32 if before.kind == "f" else np.uint16)
         return [between] * (len(self.engines) - 1) + [after]

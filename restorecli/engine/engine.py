@@ -60,6 +60,7 @@ class Engine:
     published: PublishedSetting | None = None  # that the other fields follow
     strength: float = 1.0  # of the change: 0 gives the picture back
     ensemble: bool = False  # the mean over eight ways to flip and turn the picture
+    whole: Pixels | None = None  # of which only a part is restored: its tone and its way up count
 
     @property
     def precision_name(self) -> str:
@@ -92,11 +93,7 @@ class Engine:
         if self.strength == 0:
             plan = plan or self.plan((pixels.shape[0], pixels.shape[1]), kind)
             return Photo(pixels=pixels).in_depth(kind).pixels.copy(), plan
-        if (
-            self.model.turns
-            and not self.ensemble
-            and direction.is_better_turned(pixels, self._change)
-        ):
+        if self.model.turns and not self.ensemble and self._is_better_turned(pixels):
             log.info("Turned by 90°: the network takes away clearly more that way.")
             sideways = np.rot90(pixels)
             plan = self.plan((sideways.shape[0], sideways.shape[1]), kind)
@@ -104,6 +101,10 @@ class Engine:
             return np.ascontiguousarray(np.rot90(restored, -1)), plan
         plan = plan or self.plan((pixels.shape[0], pixels.shape[1]), kind)
         return self._restored(pixels, kind, plan, on_progress)
+
+    def _is_better_turned(self, pixels: Pixels) -> bool:
+        seen = pixels if self.whole is None else self.whole
+        return direction.is_better_turned(seen, self._change)
 
     def _restored(
         self, pixels: Pixels, kind: np.dtype[Any], plan: Plan, on_progress: ImageProgress
@@ -255,7 +256,8 @@ class Engine:
             return lambda top, bottom: to_tensor(part[top:bottom], self.model.channels)[0]
 
         size = (pixels.shape[0], pixels.shape[1])
-        gain = picture_gain(self.model.network, read(pixels), size)  # of all tiles
+        seen = pixels if self.whole is None else self.whole
+        gain = picture_gain(self.model.network, read(seen), (seen.shape[0], seen.shape[1]))
 
         def strips(part: Pixels, progress: ImageProgress) -> Iterator[tuple[int, Tensor]]:
             return restored_rows(

@@ -18,6 +18,7 @@ from restorecli.limits import AUTO
 from restorecli.runs.items import STDIN, Selection
 from restorecli.runs.manifest import Fingerprint, Ledger
 from restorecli.runs.naming import Naming
+from restorecli.runs.preview import Preview
 from restorecli.runs.resuming import resumed
 from restorecli.runs.selection import WhatExists, select
 from restorecli.scoring.metrics import Protocol
@@ -69,6 +70,7 @@ class Job:
     files: FileOptions = FILES_AS_THEY_ARE
     scoring: InPass | None = None
     pool: Pool | None = None  # ``None``: in this process
+    preview: Preview | None = None  # instead of results
 
     @property
     def task(self) -> str:
@@ -132,6 +134,8 @@ class Job:
             for name, value in _settings(step.engine).items():
                 if options[name] != value:
                     options[f"{name}_{number}"] = value
+        if self.preview:
+            options["preview"] = str(self.preview)
         if files.jpeg_quality is not None:
             options["jpeg_quality"] = str(files.jpeg_quality)
         if self.engine.published:
@@ -180,6 +184,8 @@ def make_job(
     if isinstance(work, EngineSettings):
         work = [Step(task=naming.task, engine=work)]
     job = Job(steps=tuple(work), selection=selection, files=files, pool=pool)
+    if naming.preview:
+        job = replace(job, preview=naming.preview, files=naming.preview.files(files))
     if existing == "resume":
         job = replace(job, selection=resumed(selection, Ledger(fingerprint=job.fingerprint)))
     if references is None:
@@ -195,6 +201,8 @@ def make_job(
 
 def _refuse_unscorable(inputs: Sequence[Path], naming: Naming) -> None:
     """Scores are taken from files: of the input and of the result, when both are there."""
+    if naming.preview:
+        raise UsageError("--ref scores whole results: not those of --preview.")
     if naming.to_stdout:
         raise UsageError("--ref needs the result as a file: not -o -.")
     if naming.in_place:

@@ -9,20 +9,25 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import zip_longest
 
+import numpy as np
 from numpy.typing import DTypeLike
 
+from restorecli.engine import detail
+from restorecli.engine.box import Box, chosen, window
 from restorecli.engine.chain import Chain, prepare_chain
 from restorecli.engine.devices import peak_bytes
 from restorecli.engine.plan import Plan
 from restorecli.errors import DeviceError, RestoreError
 from restorecli.images import Photo
 from restorecli.report import Report, Row, StepScores
+from restorecli.report.words import duration_text
 from restorecli.runs.items import Item
 from restorecli.runs.job import Job
 from restorecli.runs.listener import Listener, Silent
 from restorecli.runs.manifest import Ledger
 from restorecli.runs.overlap import Beside
 from restorecli.runs.picture import hardly_changed, read, scored, write
+from restorecli.runs.preview import said
 from restorecli.runs.resuming import finished_meanwhile
 from restorecli.runs.rows import clear_away, failed, report_of, settings_of, settled, skipped
 
@@ -83,6 +88,7 @@ class Restored:
     plan: Plan
     elapsed_s: float  # for reading and restoring
     steps: tuple[StepScores, ...] = ()
+    exact: bool | None = None  # where the plan does not say it
 
 
 @dataclass(slots=True, kw_only=True)
@@ -121,6 +127,8 @@ class Batch:
             opened = ahead or self._read(item, self.job.files.max_pixels)
             started = time.perf_counter() - opened.elapsed_s
             plan = self._plan(opened, following)
+            if self.job.preview:
+                return self._previewed(item, opened, plan, started)
             steps: list[StepScores] = []
             photo, plan = self.engine.restore(
                 opened.photo,
@@ -136,6 +144,40 @@ class Batch:
         return Restored(
             source=opened.data, photo=photo, plan=plan, elapsed_s=elapsed_s, steps=tuple(steps)
         )
+
+    def _previewed(self, item: Item, opened: Opened, plan: Plan, started: float) -> Restored:
+        """A detail before and after, side by side."""
+        photo, begun = opened.photo, time.perf_counter()
+        box = self._detail(opened)
+        before, after, around = detail.restored_detail(
+            self.engine, photo, box, self.listener.advance, np.dtype(opened.dtype)
+        )
+        seconds = time.perf_counter() - begun
+        size = (around.height, around.width)
+        notes = [said(str(box), size=photo.size, window=size)]
+        if size != photo.size:
+            whole_s = seconds * photo.size[0] * photo.size[1] / (size[0] * size[1])
+            notes.append(f"the whole picture would take about {duration_text(whole_s)}")
+        notes += hardly_changed(before, after)
+        shown = replace(detail.beside(before, after, photo), notes=(*photo.notes, *notes))
+        return Restored(
+            source=opened.data,
+            photo=shown,
+            plan=plan,
+            elapsed_s=time.perf_counter() - started,
+            exact=size == photo.size and plan.exact,
+        )
+
+    def _detail(self, opened: Opened) -> Box:
+        assert self.job.preview is not None
+        return chosen(self.job.preview.crop, opened.photo.size, "the picture")
+
+    def _size(self, opened: Opened) -> tuple[int, int]:
+        """(height, width) of what is restored of a picture."""
+        if self.job.preview is None:
+            return opened.photo.size
+        around = window(self._detail(opened), opened.photo.size)
+        return around.height, around.width
 
     def _score_step(self, item: Item, steps: list[StepScores], number: int, photo: Photo) -> None:
         """Score the picture after a step of a chain, if it has a reference."""
@@ -153,7 +195,7 @@ class Batch:
 
     def _plan(self, opened: Opened, following: Item | None) -> Plan:
         """The plan for a picture; begins to read the next one if memory allows."""
-        size = opened.photo.size
+        size = self._size(opened)
         try:
             plan = self.engine.plan(size, opened.photo.pixels.dtype, opened.dtype)
             room_bytes = self.engine.room_bytes(plan) - self.bytes_behind
@@ -202,7 +244,7 @@ class Batch:
             output=str(item.target),
             height_px=photo.size[0],
             width_px=photo.size[1],
-            exact=plan.exact,
+            exact=plan.exact if result.exact is None else result.exact,
             tile_px=plan.tile_px,
             strip_rows=plan.strip_rows,
             elapsed_s=time.perf_counter() - started,

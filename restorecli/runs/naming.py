@@ -18,6 +18,7 @@ from restorecli.files.regular import is_directory
 from restorecli.images import FORMAT_OF_SUFFIX, suffix_for
 from restorecli.limits import STREAM
 from restorecli.runs.items import Item
+from restorecli.runs.preview import MARK, Preview
 
 BESIDE, IN_FOLDER = "{stem}.{task}{suffix}", "{stem}{suffix}"
 NAME_FIELDS = ("stem", "task", "model", "suffix")
@@ -39,10 +40,13 @@ class Naming:
     model: str = ""
     in_place: bool = False
     format: str | None = None  # of every result, as in `images.formats.WRITABLE`
+    preview: Preview | None = None  # instead of results
 
     def __post_init__(self) -> None:
         if self.in_place and (self.output or self.template):
             raise UsageError("--in-place goes with neither -o nor --name.")
+        if self.in_place and self.preview:
+            raise UsageError("--preview shows a detail and replaces nothing: not --in-place.")
         for _, name, spec, conversion in Formatter().parse(self.template or ""):
             if name is not None and (name not in NAME_FIELDS or spec or conversion):
                 raise UsageError(
@@ -90,7 +94,14 @@ class Naming:
 
     def suffix(self, path: Path, kind: str | None) -> str:
         """The ending of the result of ``path``, in which there is a picture of ``kind``."""
+        if self.preview and not self.format:
+            return ".png"
         return suffix_for(path.suffix, self.format or kind)
+
+    @property
+    def mark(self) -> str:
+        """What names of results say of how they were made: the task, or that of a preview."""
+        return f"{self.task}.{MARK}" if self.preview else self.task
 
     @property
     def to_stdout(self) -> bool:
@@ -117,7 +128,7 @@ class Naming:
     def name(self, path: Path, kind: str | None, default: str) -> str:
         """File name of the result of ``path``; ``UsageError`` if it would leave its folder."""
         suffix = self.suffix(path, kind)
-        fields = {"stem": path.stem, "suffix": suffix, "task": self.task, "model": self.model}
+        fields = {"stem": path.stem, "suffix": suffix, "task": self.mark, "model": self.model}
         name = (self.template or default).format_map(fields)
         if name in {"", ".", ".."} or any(c in name for c in "/\\\0"):
             if "\\" in path.name:
@@ -162,7 +173,7 @@ class Naming:
             raise UsageError(
                 f"{folder} is a whole bucket: no folder is beside it.", hint="Give -o."
             )
-        return _beside(folder, self.task)
+        return _beside(folder, self.mark)
 
 
 def _beside(folder: Path, task: str) -> Path:

@@ -41,6 +41,7 @@ from restorecli.runs.naming import (
     told_apart,
     too_long,
 )
+from restorecli.runs.preview import MARK
 
 STREAM_FILES = {"/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"}
 LARGEST_LIST = 2**30  # bytes: ten million names
@@ -321,7 +322,10 @@ def _problem(found: Candidate, naming: Naming) -> RestoreError | None:
 
 def _is_result(path: Path, task: str) -> bool:
     """Whether ``path`` is what an earlier run made of a picture beside it."""
-    stem, dot, made_by = path.stem.rpartition(".")
+    whole = path.stem.removesuffix(f".{MARK}")  # of a result; otherwise of a preview, a PNG
+    stem, dot, made_by = whole.rpartition(".")
     if not dot or made_by != task:
         return False
+    if whole != path.stem:
+        return any(path.with_name(stem + suffix).exists() for suffix in PICTURE_SUFFIXES)
     return any(path.with_name(stem + s).exists() for s in (path.suffix, *HEIC_SUFFIXES))
