@@ -70,19 +70,21 @@ def bench(
     from restorecli import console
     from restorecli.engine import bench as benches  # imports torch
 
-    results = [
-        benches.measure(
-            benches.Trial(
-                model_id=model_id,
+    names = models or [entry.id for entry in benches.installed()]
+    results = []
+    with console.Counted(len(names)) as bar:
+        for name in names:
+            bar.begin(name)
+            trial = benches.Trial(
+                model_id=name,
                 size=plane,
                 device=device,
                 precision=precision,
                 max_bytes=max_bytes,
                 repeats=repeats,
             )
-        )
-        for model_id in models or [entry.id for entry in benches.installed()]
-    ]
+            results.append(benches.measure(trial))
+            bar.finish(f"{name}: {results[-1].s_per_megapixel:.2f} s/MP")
     if as_json:
         console.show_json({"measured": [asdict(result) for result in results]})
     else:

@@ -9,6 +9,7 @@ import typer
 
 from restorecli.commands.help import FILES, WHAT, guided
 from restorecli.commands.options import MaxPixels
+from restorecli.commands.pages import Open, check_reports, tell_written, write_reports
 from restorecli.limits import DEFAULT_MAX_PIXELS
 
 
@@ -70,18 +71,19 @@ def compare(
         ),
     ] = 640,
     max_pixels: MaxPixels = DEFAULT_MAX_PIXELS,
+    open_page: Open = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", rich_help_panel=WHAT, help="Replace FILE.")
     ] = False,
 ) -> None:
     """Put versions of a picture side by side: a page with sliders, or one sheet."""
-    from restorecli.report import check_destination, write
     from restorecli.scoring import compare as comparing
 
-    check_destination(output, overwrite=overwrite, formats=comparing.FORMATS)
+    check_reports([output], overwrite=overwrite, open_page=open_page, formats=comparing.FORMATS)
     report = comparing.compose_comparison(versions, pattern=pattern, allow_missing=allow_missing)
     if output.suffix.lower() == ".html":
-        write(report, output, max_pixels=max_pixels)
+        write_reports(report, [output], max_pixels=max_pixels, open_page=open_page)
     else:
         comparing.write_sheet(report, output, cell_px=cell_px, max_pixels=max_pixels)
+        tell_written(output)
     raise typer.Exit(report.exit_code)

@@ -12,6 +12,7 @@ from restorecli.commands import completion
 from restorecli.commands.asking import asks
 from restorecli.commands.help import MACHINE, SCORES, TOLD, WHAT, guided
 from restorecli.commands.options import MaxPixels
+from restorecli.commands.pages import Open, check_reports, write_reports
 from restorecli.limits import DEFAULT_MAX_PIXELS
 
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ class Asked:
         bool,
         typer.Option("--overwrite", rich_help_panel=WHAT, help="Replace reports that exist."),
     ] = False
+    open_page: Open = False
     as_json: Annotated[
         bool,
         typer.Option(
@@ -147,7 +149,7 @@ def metrics(**options: Any) -> None:
 
     from restorecli.console import scores as show
     from restorecli.errors import EXIT_INTERRUPTED
-    from restorecli.report import json_lines, write
+    from restorecli.report import json_lines
     from restorecli.scoring.gates import check_gates, parse_gates
     from restorecli.scoring.metrics import PROTOCOLS, find_protocol
 
@@ -157,12 +159,13 @@ def metrics(**options: Any) -> None:
     _check(asked)
     gates = parse_gates(asked.fail_under or [], find_protocol(asked.protocol), asked.extras or [])
     report = scored(asked)
-    for path in asked.reports or []:
-        write(report, path, max_pixels=asked.max_pixels)
     if asked.as_json:
         show.lines(json_lines(report))
     else:
         show.scores(report)
+    write_reports(
+        report, asked.reports or [], max_pixels=asked.max_pixels, open_page=asked.open_page
+    )
     if report.interrupted:
         raise typer.Exit(EXIT_INTERRUPTED)
     check_gates(report, gates)
@@ -172,12 +175,10 @@ def metrics(**options: Any) -> None:
 def _check(asked: Asked) -> None:
     """Refuse what is missing or would be overwritten, before anything is scored."""
     from restorecli.errors import UsageError
-    from restorecli.report import check_destination
 
     if not asked.targets or asked.ref is None:
         raise UsageError("restore metrics needs restored pictures and --ref DIR.")
-    for path in asked.reports or []:
-        check_destination(path, overwrite=asked.overwrite)
+    check_reports(asked.reports or [], overwrite=asked.overwrite, open_page=asked.open_page)
 
 
 def scored(asked: Asked) -> Report:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +16,12 @@ if TYPE_CHECKING:
     from restorecli.conversion.convert import Converted
     from restorecli.weights import ChosenModel, WeightEntry
 
+SCORE_COLUMNS = 19
+LEGEND = (
+    "*: the default of its task   !: experimental   ?: not known",
+    "download: `restore models download ID`   bring it: `restore models import FILE`",
+    "`restore models show ID` prints all that is known, licence and scores too.",
+)
 app = App(cls=Group, no_args_is_help=True, help="List, download, check or convert networks.")
 
 Json = Annotated[
@@ -36,20 +43,86 @@ Offline = Annotated[
 @app.command("list")
 @guided(
     ("restore models list", "Prints every known network."),
+    ("restore models list --task denoise --installed", "Prints those that can be used at once."),
     ("restore models list --json", "Prints all that is known of them, for a program to read."),
-    ("restore models show hint-derain-packed", "Prints all that is known of one."),
     codes=(0, 2, 4),
 )
-def list_models(as_json: Json = False) -> None:
-    """List the known networks: task, size, licence, installed or not, score."""
+def list_models(
+    task: Annotated[
+        str | None,
+        typer.Option(
+            "--task",
+            metavar="TASK",
+            autocompletion=completion.tasks,
+            rich_help_panel=WHAT,
+            help="List networks of this task only.",
+        ),
+    ] = None,
+    installed: Annotated[
+        bool,
+        typer.Option(
+            "--installed", rich_help_panel=WHAT, help="List what is on this machine only."
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """List the known networks: task, size, whether they are here, and a score."""
     from restorecli import console
     from restorecli.weights import registry
 
-    entries = list(registry().values())
+    if task is not None:
+        check_task(task)
+    entries = [
+        entry
+        for entry in registry().values()
+        if (task is None or task in entry.tasks) and (entry.is_installed or not installed)
+    ]
     if as_json:
         console.show_json({"models": [_data(entry) for entry in entries]})
         return
-    console.show_list([(entry.id, _details(entry)) for entry in entries])
+    headings = ("id", "task", "size", "state", "score")
+    console.show_columns(headings, [_columns(entry) for entry in entries], right={2})
+    for line in LEGEND:
+        console.show_note(line)
+
+
+def check_task(task: str) -> None:
+    """Raise ``UsageError`` for what no network does."""
+    from restorecli.errors import UsageError
+    from restorecli.weights import SPECTRAL_TASKS, TASKS
+
+    tasks = (*TASKS, *SPECTRAL_TASKS)
+    if task not in tasks:
+        near = difflib.get_close_matches(task.lower(), tasks, n=1)
+        meant = f"Did you mean {near[0]}?" if near else ""
+        raise UsageError(f"--task {task!r} is none of {', '.join(tasks)}.", hint=meant)
+
+
+def _columns(entry: WeightEntry) -> list[str]:
+    """Id, task, size, state and one score: at most 80 characters in all."""
+    task = ",".join(entry.tasks)
+    if entry.default_for:
+        task += "*"
+    if entry.experimental:
+        task += "!"
+    from restorecli.console import bytes_text
+
+    size = bytes_text(entry.size_bytes) if entry.size_bytes else "?"
+    state = _where(entry).partition(",")
+    bring = "bring it" if state[2] else "download"
+    return [entry.id, task, size, state[0] if entry.is_installed else bring, _score(entry)]
+
+
+def _score(entry: WeightEntry) -> str:
+    """The first score with as much of its data set's name as there is room for."""
+    found = [(s.psnr_db, s.dataset) for s in (*entry.measured, *entry.published)]
+    found += [(s.psnr_db, s.dataset) for s in entry.spectra]
+    if not found:
+        return ""
+    score, name = f"{found[0][0]:.2f} dB", found[0][1].partition(",")[0]
+    if len(f"{score} {name}") > SCORE_COLUMNS:
+        name = name.split()[0]
+    return score if name.isdigit() else f"{score} {name}"[:SCORE_COLUMNS]
 
 
 def _data(entry: WeightEntry) -> dict[str, object]:
@@ -326,13 +399,10 @@ def import_model(
 ) -> None:
     """Check a network of your own, and add it to the list for --model."""
     from restorecli import console
-    from restorecli.errors import UsageError
-    from restorecli.weights import SPECTRAL_TASKS, TASKS
     from restorecli.weights.install import import_file
 
-    tasks = (*TASKS, *SPECTRAL_TASKS)
-    if task is not None and task not in tasks:
-        raise UsageError(f"--task {task!r} is none of {', '.join(tasks)}.")
+    if task is not None:
+        check_task(task)
     how = {"task": task, "network": network, "entry_id": model, "licence": licence}
     if file.startswith("hf://"):
         from restorecli.weights.download import import_from_hub

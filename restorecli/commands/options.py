@@ -13,6 +13,7 @@ import typer
 
 from restorecli.commands import completion, log
 from restorecli.commands.help import CLUSTER, FILES, MACHINE, QUALITY, SCORES, TOLD, WHAT
+from restorecli.commands.pages import Open
 from restorecli.limits import DEFAULT_MAX_PIXELS, DEFAULT_OVERLAP_PX
 
 Inputs = Annotated[
@@ -455,6 +456,7 @@ class Asked:
     protocol: ProtocolName = None
     allow_missing: AllowMissing = False
     reports: Reports = None
+    open_page: Open = False
     as_json: Json = False
     quiet: Quiet = False
     verbose: Verbose = False

@@ -11,6 +11,7 @@ from restorecli.commands import models
 from restorecli.commands.asking import asks
 from restorecli.commands.help import guided
 from restorecli.commands.options import Asked
+from restorecli.commands.pages import check_reports, write_reports
 from restorecli.commands.parsing import (
     parse_crop,
     parse_effort,
@@ -92,7 +93,6 @@ def restore(steps: Sequence[tuple[str, Asked]]) -> None:
 
     from restorecli import console
     from restorecli.files.addresses import path_of
-    from restorecli.report import check_destination, write
     from restorecli.runs.run import run
 
     if asked.quality and not asked.quiet:
@@ -100,8 +100,7 @@ def restore(steps: Sequence[tuple[str, Asked]]) -> None:
             "--quality is called --effort now; the old name goes with the next release."
         )
     reports = [path_of(name) for name in asked.reports or []]
-    for path in reports:
-        check_destination(path, overwrite=asked.overwrite)
+    check_reports(reports, overwrite=asked.overwrite, open_page=asked.open_page)
     job = job_of(steps)
     found = [models.fetch(m, offline=asked.offline, dry_run=asked.dry_run) for m in job.models]
     for model in job.models:
@@ -115,8 +114,13 @@ def restore(steps: Sequence[tuple[str, Asked]]) -> None:
     with console.RunDisplay(as_json=asked.as_json, quiet=asked.quiet) as display:
         report = run(job.with_models(found), display)
     console.show_summary(report, as_json=asked.as_json, quiet=asked.quiet)
-    for path in reports:
-        write(report, path, max_pixels=asked.max_pixels)
+    write_reports(
+        report,
+        reports,
+        max_pixels=asked.max_pixels,
+        quiet=asked.quiet,
+        open_page=asked.open_page,
+    )
     raise typer.Exit(report.exit_code)
 
 

@@ -25,8 +25,9 @@ from restorecli.commands.options import (
     Verbose,
     Weights,
 )
+from restorecli.commands.pages import Open, show_pages, tell_written, write_reports
 from restorecli.commands.parsing import parse_memory
-from restorecli.errors import EXIT_OK
+from restorecli.errors import EXIT_OK, UsageError
 
 if TYPE_CHECKING:
     from restorecli.spectral.model import SpectralEngine
@@ -170,6 +171,7 @@ class AskedSpectra:
     raw: Raw = False
     preview: PreviewFile = False
     page: Page = None
+    open_page: Open = False
     model: Model = None
     weights: Weights = None
     recursive: Recursive = False
@@ -212,7 +214,6 @@ def spectral(**options: Any) -> None:
     max_bytes = parse_memory(asked.max_memory)
 
     from restorecli import console
-    from restorecli.report import write
 
     refuse_destinations(asked)
     job = job_of(asked, max_bytes)
@@ -227,8 +228,11 @@ def spectral(**options: Any) -> None:
     with console.RunDisplay(as_json=asked.as_json, quiet=asked.quiet) as display:
         report = run(job, display)
     console.show_summary(report, as_json=asked.as_json, quiet=asked.quiet)
-    for path in asked.reports or []:
-        write(report, path)
+    write_reports(report, asked.reports or [], quiet=asked.quiet)
+    if asked.page and asked.page.exists():
+        tell_written(asked.page, quiet=asked.quiet)
+        if asked.open_page:
+            show_pages([asked.page])
     raise typer.Exit(report.exit_code)
 
 
@@ -241,6 +245,8 @@ def refuse_destinations(asked: AskedSpectra) -> None:
     kind_of(asked.output if asked.output and named else Path(f"cube.{asked.cube_format}"))
     for path in asked.reports or []:
         check_destination(path, overwrite=asked.overwrite, formats=REPORT_FORMATS)
+    if asked.open_page and asked.page is None:
+        raise UsageError("--open has no page to open.", hint="Add --page FILE.html.")
     if asked.page is not None:
         check_destination(asked.page, overwrite=asked.overwrite, formats=(".html",))
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -16,6 +18,7 @@ from rich.progress import (
     DownloadColumn,
     Progress,
     TextColumn,
+    TimeElapsedColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
@@ -69,6 +72,23 @@ def show_note(text: str) -> None:
     words().print(_safe(text))
 
 
+def show_written(path: Path) -> None:
+    """That a file was written, and how large it is, on stderr."""
+    with suppress(OSError):
+        show_note(f"Wrote {path}, {bytes_text(path.stat().st_size)}")
+        return
+    show_note(f"Wrote {path}")
+
+
+def bytes_text(size_bytes: float) -> str:
+    """Bytes as files are told: ``7.6 MB``."""
+    units = ["bytes", "kB", "MB", "GB"]
+    while size_bytes >= 1000 and len(units) > 1:
+        size_bytes /= 1000
+        del units[0]
+    return f"{size_bytes:.0f} {units[0]}" if size_bytes >= 100 else f"{size_bytes:.2g} {units[0]}"
+
+
 def show_line(line: str) -> None:
     """One line of data on stdout, at once."""
     sys.stdout.write(line + "\n")
@@ -90,6 +110,27 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
     Console(highlight=False, emoji=False).print(table)
 
 
+def show_columns(
+    headings: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collection[int] = ()
+) -> None:
+    """Rows in columns on stdout; a first cell that is much wider than others has its own line."""
+    first = min(max(len(row[0]) for row in [headings, *rows]), WIDEST_FIRST)
+    others = [max(map(len, cells)) for cells in list(zip(headings, *rows, strict=True))[1:]]
+
+    def line(row: Sequence[str]) -> str:
+        cells = [
+            cell.rjust(width) if number in right else cell.ljust(width)
+            for number, (cell, width) in enumerate(zip(row, (first, *others), strict=True))
+        ]
+        return " ".join(cells).rstrip()
+
+    for row in [headings, *rows]:
+        if len(row[0]) > first:
+            show_line(printable(row[0]))
+            row = ["", *row[1:]]
+        show_line(printable(line(row)))
+
+
 def show_list(items: Sequence[tuple[str, str]]) -> None:
     """Headlines with details below them, on stdout."""
     console = Console(highlight=False, soft_wrap=True, emoji=False)
@@ -98,6 +139,7 @@ def show_list(items: Sequence[tuple[str, str]]) -> None:
         console.print(f"    {escape(details)}")
 
 
+WIDEST_FIRST = 30  # columns of an id; longer ones have a line of their own
 LONG_S = 5  # expected of a picture that has a bar of its own
 SURE_SHARE = 0.1  # of a picture, before its time is told
 
@@ -210,6 +252,39 @@ class RunDisplay:
             )
         for note in row.notes:
             yield (f"        note: {_safe(note)}")
+
+
+class Counted:
+    """A bar for a few things that take long each, on a terminal. A context manager."""
+
+    def __init__(self, total: int) -> None:
+        console = words()
+        self.progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self.bar = self.progress.add_task("", total=total)
+
+    def __enter__(self) -> Counted:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.progress.stop()
+
+    def begin(self, name: str) -> None:
+        """Work on ``name`` begins."""
+        self.progress.update(self.bar, description=printable(name))
+
+    def finish(self, line: str) -> None:
+        """It has ended, with this to tell."""
+        self.progress.advance(self.bar)
+        self.progress.console.print(_safe(line))
 
 
 class TransferDisplay:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from rich.console import Console
@@ -18,6 +18,8 @@ from restorecli.report.data import score_columns, scores_by_kind
 from restorecli.report.words import number, printable, score_label
 from restorecli.scoring.metrics import Protocol
 
+LEAST_FOR_WORST = 2  # pictures, for one to be worse than another
+NAME_COLUMNS, BORDER_COLUMNS = 24, 3  # of a table, beside its figures
 WIDE = 10_000  # columns of a table that goes into a pipe: nothing is cut there
 
 
@@ -59,7 +61,36 @@ def collect(rows: Iterable[Row], *, total: int) -> Outcome:
 def scores(report: Report) -> None:
     """The per-picture table, the summary, the paired comparison and the notes."""
     out, words = _stdout(), Console(stderr=True, emoji=False)
-    columns = score_columns(report.rows)
+    for columns in _that_fit(score_columns(report.rows), out.width):
+        out.print(_pictures(report, columns))
+    out.print(_summary(report))
+    _worst(report, out)
+    if report.comparisons:
+        out.print(_comparisons(report))
+    for row in report.rows:
+        if row.status == "failed":
+            words.print(Text(printable(f"{row.name}: {row.error}"), style="red"))
+    for note in report.notes:
+        words.print(Text(printable(note), style="yellow"))
+
+
+def _that_fit(
+    columns: Sequence[tuple[str, str]], width: int
+) -> Iterator[Sequence[tuple[str, str]]]:
+    """Columns for one table after another, such that each leaves room for a name."""
+    part: list[tuple[str, str]] = []
+    left = width - NAME_COLUMNS
+    for score, of in columns:
+        needed = max(map(len, _heading(score, of).plain.splitlines())) + BORDER_COLUMNS
+        if part and needed > left:
+            yield part
+            part, left = [], width - NAME_COLUMNS
+        part.append((score, of))
+        left -= needed
+    yield part
+
+
+def _pictures(report: Report, columns: Sequence[tuple[str, str]]) -> Table:
     table = Table(title=f"Protocol {report.settings.protocol}", title_justify="left")
     table.add_column("picture", overflow="fold")
     for score, of in columns:
@@ -69,15 +100,7 @@ def scores(report: Report) -> None:
             by_kind = scores_by_kind(row)
             cells = [number(by_kind.get(of, {}).get(score), score) for score, of in columns]
             table.add_row(Text(printable(row.name)), *cells)
-    out.print(table)
-    out.print(_summary(report))
-    if report.comparisons:
-        out.print(_comparisons(report))
-    for row in report.rows:
-        if row.status == "failed":
-            words.print(Text(printable(f"{row.name}: {row.error}"), style="red"))
-    for note in report.notes:
-        words.print(Text(printable(note), style="yellow"))
+    return table
 
 
 def protocols(known: Iterable[Protocol], *, as_json: bool) -> None:
@@ -109,7 +132,6 @@ def _summary(report: Report) -> Table:
     table.add_column("score")
     for heading in ("mean", "median", "lowest", "highest", "pictures", "identical"):
         table.add_column(heading, justify="right")
-    table.add_column("worst five")
     for s in report.summary:
         values = (s.mean, s.median, s.minimum, s.maximum)
         table.add_row(
@@ -117,9 +139,20 @@ def _summary(report: Report) -> Table:
             *(number(value, s.score) for value in values),
             str(s.count),
             str(s.infinite),
-            Text("\n".join(printable(name) for name in s.worst)),
         )
     return table
+
+
+def _worst(report: Report, out: Console) -> None:
+    """The worst pictures by each score of the results, one a line."""
+    by_name = {row.name: scores_by_kind(row) for row in report.rows if row.status == "ok"}
+    for s in report.summary:
+        if s.of != "after" or s.count < LEAST_FOR_WORST:
+            continue
+        out.print(Text(f"Worst by {score_label(s.score)}"), style="italic")
+        for name in s.worst:
+            value = number(by_name.get(name, {}).get(s.of, {}).get(s.score), s.score)
+            out.print(Text(f"  {value:>8}  {printable(name)}"), soft_wrap=True)
 
 
 def _comparisons(report: Report) -> Table:

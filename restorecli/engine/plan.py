@@ -143,7 +143,7 @@ def make_plan(demand: Demand, memory: Memory, *, tile: int | None, overlap_px: i
     Raises:
         DeviceError: Nothing that ``tile`` allows fits into ``max_bytes``.
     """
-    plans = []  # made until one fits
+    plans: list[Plan] = []  # made until one fits
 
     def why(chosen: Plan) -> str:
         return plan_text(chosen, demand, memory, tile=tile, first=plans[0])
