@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from restorecli.engine.api import load, restore_image
+    from restorecli.report.slider import slider
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load", "restore_image"]
+__all__ = ["__version__", "load", "restore_image", "slider"]
 
 
 def __getattr__(name: str) -> Any:
@@ -17,4 +18,8 @@ def __getattr__(name: str) -> Any:
         from restorecli.engine import api
 
         return getattr(api, name)
+    if name == "slider":
+        from restorecli.report.slider import slider
+
+        return slider
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

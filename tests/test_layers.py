@@ -47,7 +47,7 @@ MAY_IMPORT = {
     },
     "scoring": {"errors", "files", "images", "limits", "machine", "report"},
     "conversion": {"degradations", "errors", "images", "machine", "networks", "weights"},
-    "__init__": {"engine"},
+    "__init__": {"engine", "report"},
     "engine": {"errors", "images", "limits", "machine", "networks", "weights"},
     "images": {"errors", "files", "limits", "machine"},
     "weights": {"errors", "files", "limits", "machine", "networks"},
