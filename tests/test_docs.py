@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
+from restorecli.commands.restore import TASKS
 from restorecli.networks import NETWORKS
 from restorecli.weights.registry import _shipped
+from training import gallery
 
 DOCS = Path(__file__).parents[1] / "docs"
 REGISTRY = DOCS / "registry.md"
@@ -108,6 +111,27 @@ def test_the_table_of_extras_is_that_of_the_project():
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     part = project.split("[project.optional-dependencies]")[1].split("\n[")[0]
     assert sorted(named) == sorted(re.findall(r"^(\w+) = \[", part, re.MULTILINE))
+
+
+def test_the_pictures_of_the_readme_are_those_of_the_gallery_the_best_first():
+    shown = re.findall(r"before-after-(\w+)\.jpg", prose(ROOT / "README.md"))
+    assert shown == list(gallery.SHOWN)
+    for task in shown:
+        with Image.open(DOCS / "pictures" / f"before-after-{task}.jpg") as picture:
+            assert picture.width == 2 * gallery.WIDTH_PX + 4
+    assert set(gallery.SHOWN) <= set(TASKS)
+
+
+def test_a_picture_of_the_gallery_has_a_label_over_each_half():
+    left, right = (Image.new("RGB", (88, 58), colour) for colour in ("navy", "olive"))
+    sheet = gallery.halves(left, right, ("as taken", "restore derain"))
+    assert sheet.getpixel((10, sheet.height - 5)) == (0, 0, 128)
+    assert sheet.getpixel((sheet.width - 5, sheet.height - 5)) == (128, 128, 0)
+    for half in (0, gallery.WIDTH_PX + 4):
+        label = sheet.crop((half, 0, half + 120, gallery.LABEL_PX))
+        assert label.getextrema()[0][0] < 100, "no label"
+    made = gallery.before(gallery.SHOWN["desnow"], Path())
+    assert made.size == (gallery.WIDTH_PX, gallery.HEIGHT_PX)
 
 
 def test_the_top_level_is_small():
