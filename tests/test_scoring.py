@@ -21,6 +21,7 @@ from restorecli.scoring import gates, statistics
 from restorecli.scoring import report as reports
 from restorecli.scoring import score as scoring
 from restorecli.scoring.metrics import PROTOCOLS, score
+from restorecli.scoring.metrics.spectra import SPECTRAL_PROTOCOLS
 from restorecli.scoring.pairing import pair
 
 RAIN = PROTOCOLS["rain"]
@@ -400,7 +401,8 @@ def test_protocols_are_listed_with_their_source(cli):
         assert protocol.name in result.stdout
         assert protocol.source in result.stdout
     listed = cli("metrics", "--list-protocols", "--json").stdout.splitlines()
-    assert [json.loads(line)["name"] for line in listed] == list(PROTOCOLS)
+    names = [json.loads(line)["name"] for line in listed]
+    assert names == [*PROTOCOLS, *SPECTRAL_PROTOCOLS]
 
 
 def test_metrics_without_reference_is_a_usage_error(cli):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -10,9 +11,17 @@ import scipy.io
 import torch
 from PIL import Image
 
-from restorecli.errors import DeviceError, InputError, OutputError, UsageError, WeightsError
+from restorecli.errors import (
+    DeviceError,
+    InputError,
+    OutputError,
+    QualityError,
+    UsageError,
+    WeightsError,
+)
 from restorecli.networks import NETWORKS
 from restorecli.networks.mst import cassi_input, cassi_measurement
+from restorecli.spectral.bench import made_up_cube
 from restorecli.spectral.cubes import CASSI_NM, RGB_NM, Cube
 from restorecli.spectral.model import SpectralEngine
 from restorecli.spectral.observer import srgb_decoded
@@ -211,7 +220,7 @@ def test_bad_input_is_one_sentence_with_its_code_and_writes_nothing(
         ((photo, "--model", "hint-derain-packed"), UsageError, "is for derain"),
         ((photo, "--max-memory", "1MB", "--weights", weights), UsageError, "with --mask"),
         ((photo, "--protocol", "cav"), UsageError, "Did you mean 'cave'"),
-        ((photo, "--report", tmp_path / "r.html"), UsageError, "its ending"),
+        ((photo, "--report", tmp_path / "r.xml"), UsageError, "its ending"),
     ]
     for arguments, error, words in cases:
         ended = cli("spectral", *arguments, "-o", out)
@@ -247,3 +256,119 @@ def test_a_dry_run_writes_nothing(cli, photo_file, tmp_path):
     assert ended.exit_code == 0
     assert "would write" in ended.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photo.png"]
+
+
+def test_bench_measures_networks_for_spectra_as_well(cli):
+    ended = cli("bench", "--size", "40x24", "--model", "mst-glmha-compact", "--json")
+    assert ended.exit_code == 0, ended.stderr
+    (measured,) = ended.lines[0]["measured"]
+    assert (measured["width_px"], measured["height_px"]) == (40, 24)
+    assert measured["exact"] is True
+    assert measured["predicted_memory_bytes"] > 100_000_000
+    refused = cli("bench", "--model", "mst-glmha-compact", "--precision", "bf16")
+    assert refused.exit_code == UsageError.exit_code
+    assert "in fp32 only" in refused.stderr
+
+
+def test_bench_times_every_row_of_a_cube_and_of_a_measurement(cassi, network):
+    for name, loaded in (("rgb", network), ("cassi", cassi[1])):
+        model = LoadedSpectralModel(network=loaded, id=name, sha256="0")
+        engine = SpectralEngine(
+            model=model, device=torch.device("cpu"), encoding="srgb", stretched=False
+        )
+        made = np.concatenate([rows for _, rows in made_up_cube(engine, (24, 40))], 1)
+        assert made.shape == (engine.band_count, 24, 40)
+        with (
+            pytest.raises(InputError, match="must divide by 4")
+            if name == "cassi"
+            else nullcontext()
+        ):
+            list(made_up_cube(engine, (22, 40)))
+
+
+@pytest.fixture
+def cubes(tmp_path):
+    """``made`` and ``true`` with two cubes each, of several formats; the first differs by 0.1."""
+    truth = np.linspace(0.2, 0.6, 31 * 12 * 16, dtype=np.float32).reshape(31, 12, 16)
+    for folder, change, suffix in (("made", 0.1, ".npz"), ("true", 0.0, ".img")):
+        (tmp_path / folder / "deep").mkdir(parents=True)
+        for name, own in (("a", change), ("deep/b", 0.0)):
+            cube = Cube(bands=truth + np.float32(own), wavelengths_nm=RGB_NM)
+            write_cube(cube, tmp_path / folder / f"{name}{suffix}")
+    return tmp_path / "made", tmp_path / "true"
+
+
+def test_metrics_scores_folders_of_cubes(cli, cubes, tmp_path):
+    made, true = cubes
+    report = tmp_path / "r.html"
+    ended = cli("metrics", made, "--ref", true, "--protocol", "cave", "--json", "--report", report)
+    assert ended.exit_code == 0, ended.stderr
+    first, second, summary = ended.lines
+    assert (first["name"], second["name"]) == ("a.npz", "deep/b.npz")
+    assert first["scores_after"]["rmse"] == pytest.approx(0.1, abs=1e-5)
+    assert first["scores_after"]["psnr_bands"] == pytest.approx(20, abs=1e-3)
+    assert second["scores_after"]["psnr_bands"] == "Infinity"
+    assert summary["settings"]["protocol"] == "cave"
+    assert "rmse" in summary["lower_is_better"]
+    data = json.loads(
+        report.read_text().split('type="application/json" id="data">')[1].split("</script>")[0]
+    )
+    assert all(picture["src"].startswith("data:image") for picture in data[0]["pictures"])
+
+
+def test_metrics_of_cubes_compares_gates_and_prints(cli, cubes):
+    made, true = cubes
+    ended = cli("metrics", made, "--ref", true, "--protocol", "kaist", "--against", true)
+    assert ended.exit_code == 0, ended.stderr
+    assert "Paired difference" in ended.stdout
+    under = ("--fail-under", "rmse=0.01")
+    gated = cli("metrics", made, "--ref", true, "--protocol", "cave", *under)
+    assert gated.exit_code == QualityError.exit_code
+    assert "mean rmse is 0.0500" in gated.stderr
+    listed = cli("metrics", "--list-protocols")
+    assert "cubes of spectra: ARAD-1K" in listed.stdout
+
+
+def test_metrics_refuses_cubes_that_cannot_be_scored_in_one_sentence(cli, cubes, tmp_path):
+    made, true = cubes
+    small = Cube(bands=np.ones((31, 4, 4)), wavelengths_nm=RGB_NM)
+    shifted = Cube(bands=np.ones((31, 12, 16)), wavelengths_nm=tuple(nm + 50 for nm in RGB_NM))
+    write_cube(small, tmp_path / "small.npz")
+    write_cube(shifted, tmp_path / "shifted.npz")
+    (tmp_path / "text.npz").write_text("no cube")
+    (tmp_path / "empty").mkdir()
+    one = true / "a.img"
+    cases = [
+        ((tmp_path / "small.npz", "--ref", one), "4×4 pixels of 31 bands, the reference 16×12"),
+        (
+            (tmp_path / "shifted.npz", "--ref", one),
+            "go from 450 to 750 nm, the reference's from 400",
+        ),
+        ((tmp_path / "text.npz", "--ref", one), "Cannot read"),
+        ((tmp_path / "empty", "--ref", one), "No cube in"),
+        ((tmp_path / "none.npz", "--ref", one), "There is no file or folder"),
+        ((one, "--ref", one, "--with", "lpips"), "is of pictures; cave scores cubes"),
+        ((made / "a.npz", "--ref", one, "--protocol", "ntire2022"), "leaves out 128 pixels"),
+    ]
+    for arguments, words in cases:
+        ended = cli("metrics", "--protocol", "cave", *arguments)
+        assert ended.exit_code in {InputError.exit_code, UsageError.exit_code, 1}, arguments
+        assert words in ended.stderr, (arguments, ended.stderr)
+        assert "Traceback" not in ended.stderr
+
+
+def test_a_report_shows_picture_cube_and_reference(cli, photo_file, tmp_path):
+    photo = photo_file("in/photo.png")
+    cli("spectral", photo, "-o", tmp_path / "ref" / "photo.npz")
+    ended = cli(
+        "spectral", tmp_path / "in", "-o", tmp_path / "out", "--ref", tmp_path / "ref",
+        "--report", tmp_path / "r.html",
+    )  # fmt: skip
+    assert ended.exit_code == 0, ended.stderr
+    page = (tmp_path / "r.html").read_text()
+    data = json.loads(page.split('type="application/json" id="data">')[1].split("</script>")[0])
+    shown = {picture["label"]: picture["src"] for picture in data[0]["pictures"]}
+    assert shown.keys() == {"Input", "Restored", "Reference"}
+    assert all(url.startswith("data:image/") for url in shown.values())
+    assert shown["Restored"] == shown["Reference"] != shown["Input"]
+    assert "Three numbers do not determine a spectrum" in page

@@ -14,7 +14,7 @@ from restorecli.commands.options import Device, MaxMemory, Precision
 from restorecli.commands.parsing import parse_memory, parse_size
 
 if TYPE_CHECKING:
-    from restorecli.engine.bench import Measured
+    from restorecli.engine.bench import Measured, Trial
 
 COLUMNS = ("model", "seconds", "s/MP", "peak MB\n(predicted)", "strips\n(tiles)")
 
@@ -83,12 +83,24 @@ def bench(
                 max_bytes=max_bytes,
                 repeats=repeats,
             )
-            results.append(benches.measure(trial))
+            results.append(_measure(trial))
             bar.finish(f"{name}: {results[-1].s_per_megapixel:.2f} s/MP")
     if as_json:
         console.show_json({"measured": [asdict(result) for result in results]})
     else:
         console.show_table(_title(plane, results), COLUMNS, [_cells(result) for result in results])
+
+
+def _measure(trial: Trial) -> Measured:
+    """One network, from picture to picture or to spectra."""
+    from restorecli.engine import bench as benches
+    from restorecli.weights import registry
+
+    if not registry()[trial.model_id].makes_spectra:
+        return benches.measure(trial)
+    from restorecli.spectral.bench import measured
+
+    return benches.measure(trial, measured)
 
 
 def _title(size: tuple[int, int], results: Sequence[Measured]) -> str:

@@ -16,7 +16,16 @@ from restorecli.commands.pages import Open, check_reports, write_reports
 from restorecli.limits import DEFAULT_MAX_PIXELS
 
 if TYPE_CHECKING:
-    from restorecli.report import Report
+    from collections.abc import Callable, Iterator, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from restorecli.images.finding import Found
+    from restorecli.report import Report, Row
+    from restorecli.scoring.metrics import Protocol
+    from restorecli.scoring.metrics.spectra import SpectralProtocol
+    from restorecli.scoring.score import Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +34,7 @@ class Asked:
 
     targets: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="TARGET...", help="Give restored pictures, or folders of them."),
+        typer.Argument(metavar="TARGET...", help="Give restored pictures or cubes, or folders."),
     ] = None
     ref: Annotated[
         Path | None,
@@ -127,6 +136,16 @@ class Asked:
     ] = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """How one kind of files is found, scored and looked at."""
+
+    protocol: Protocol | SpectralProtocol
+    find: Callable[[Sequence[Path]], Found]
+    score: Callable[[Sequence[Task]], Iterator[Row]]
+    look: Callable[[Path], NDArray[np.uint8] | None] | None = None  # at what is no picture
+
+
 @guided(
     ("restore metrics out --ref target", "Prints PSNR and SSIM of every pair, and their means."),
     (
@@ -134,16 +153,16 @@ class Asked:
         "Scores as papers on rain do, and says by how much it differs from another method.",
     ),
     (
-        "restore metrics out --ref target --fail-under psnr=30 --report scores.csv",
-        "Ends with 6 where the mean is below 30 dB, for a check in CI.",
+        "restore metrics cubes --ref truth --protocol cave --fail-under rmse=0.02",
+        "Scores cubes of spectra, and ends with 6 where the mean error is above 0.02.",
     ),
     codes=(0, 1, 2, 3, 6, 130),
 )
 @asks(Asked)
 def metrics(**options: Any) -> None:
-    """Score restored pictures: PSNR and SSIM under a named protocol.
+    """Score restored pictures, or cubes of spectra, under a named protocol.
 
-    Pictures are paired by relative path, then by name without ending.
+    They are paired by relative path, then by name without ending.
     """
     asked = Asked(**options)
 
@@ -151,20 +170,27 @@ def metrics(**options: Any) -> None:
     from restorecli.errors import EXIT_INTERRUPTED
     from restorecli.report import json_lines
     from restorecli.scoring.gates import check_gates, parse_gates
-    from restorecli.scoring.metrics import PROTOCOLS, find_protocol
+    from restorecli.scoring.metrics import PROTOCOLS
+    from restorecli.scoring.metrics.spectra import SPECTRAL_PROTOCOLS
 
     if asked.list_protocols:
-        show.protocols(PROTOCOLS.values(), as_json=asked.as_json)
+        known = PROTOCOLS.values(), SPECTRAL_PROTOCOLS.values()
+        show.protocols(*known, as_json=asked.as_json)
         return
+    way = way_of(asked)
     _check(asked)
-    gates = parse_gates(asked.fail_under or [], find_protocol(asked.protocol), asked.extras or [])
-    report = scored(asked)
+    gates = parse_gates(asked.fail_under or [], way.protocol, asked.extras or [])
+    report = scored(asked, way)
     if asked.as_json:
         show.lines(json_lines(report))
     else:
         show.scores(report)
     write_reports(
-        report, asked.reports or [], max_pixels=asked.max_pixels, open_page=asked.open_page
+        report,
+        asked.reports or [],
+        max_pixels=asked.max_pixels,
+        open_page=asked.open_page,
+        look=way.look,
     )
     if report.interrupted:
         raise typer.Exit(EXIT_INTERRUPTED)
@@ -181,40 +207,68 @@ def _check(asked: Asked) -> None:
     check_reports(asked.reports or [], overwrite=asked.overwrite, open_page=asked.open_page)
 
 
-def scored(asked: Asked) -> Report:
+def way_of(asked: Asked) -> Way:
+    """How pictures are scored, or cubes where the protocol is one of theirs."""
+    from functools import partial
+
+    from restorecli.errors import UsageError
+    from restorecli.images.finding import find_pictures
+    from restorecli.scoring.metrics import find_protocol
+    from restorecli.scoring.metrics.spectra import SPECTRAL_PROTOCOLS
+    from restorecli.scoring.score import score_all
+
+    extras, label = asked.extras or [], _label(asked) or ""
+    of_cubes = SPECTRAL_PROTOCOLS.get(asked.protocol.lower())
+    if of_cubes is None:
+        protocol = find_protocol(asked.protocol)
+        score = partial(
+            score_all,
+            protocol=protocol,
+            extras=extras,
+            other_label=label,
+            jobs=asked.jobs,
+            max_pixels=asked.max_pixels,
+        )
+        return Way(protocol=protocol, find=find_pictures, score=score)
+    if extras:
+        raise UsageError(f"--with {extras[0]} is of pictures; {of_cubes.name} scores cubes.")
+
+    from restorecli.scoring.score import rows_of
+    from restorecli.spectral.comparing import cube_row, find_cubes, rendering
+
+    row = partial(cube_row, protocol=of_cubes, other_label=label)
+    score = partial(rows_of, row=row, jobs=asked.jobs)
+    return Way(protocol=of_cubes, find=find_cubes, score=score, look=rendering)
+
+
+def _label(asked: Asked) -> str | None:
+    return (asked.against.name or str(asked.against)) if asked.against else None
+
+
+def scored(asked: Asked, way: Way) -> Report:
     """Pair and score everything; Ctrl-C ends it with what is done."""
     from restorecli.console import scores as show
-    from restorecli.scoring.metrics import find_protocol
     from restorecli.scoring.report import compose_report
-    from restorecli.scoring.score import plan, score_all
+    from restorecli.scoring.score import plan
 
     assert asked.targets is not None
     assert asked.ref is not None
-    protocol, extras, against = find_protocol(asked.protocol), asked.extras or [], asked.against
     planned = plan(
         asked.targets,
         asked.ref,
-        against=against,
+        against=asked.against,
         pattern=asked.pattern,
         allow_missing=asked.allow_missing,
+        find=way.find,
     )
-    label = (against.name or str(against)) if against else None
-    rows = score_all(
-        planned.tasks,
-        protocol,
-        extras=extras,
-        other_label=label or "",
-        jobs=asked.jobs,
-        max_pixels=asked.max_pixels,
-    )
-    outcome = show.collect(rows, total=len(planned.tasks))
+    outcome = show.collect(way.score(planned.tasks), total=len(planned.tasks))
     return compose_report(
         outcome.rows,
-        protocol,
+        way.protocol,
         title=f"Scores of {asked.targets[0].resolve().name}",
         notes=planned.notes,
-        extras=extras,
-        other_label=label,
+        extras=asked.extras or [],
+        other_label=_label(asked),
         elapsed_s=outcome.elapsed_s,
         interrupted=outcome.interrupted,
     )

@@ -14,6 +14,7 @@ from restorecli.limits import DEFAULT_MAX_PIXELS
 
 if TYPE_CHECKING:
     from restorecli.report import Report
+    from restorecli.report.pictures import Look
 
 Open = Annotated[
     bool,
@@ -44,12 +45,16 @@ def write_reports(
     max_pixels: int = DEFAULT_MAX_PIXELS,
     quiet: bool = False,
     open_page: bool = False,
+    look: Look | None = None,
 ) -> None:
-    """Write ``report`` to each of ``paths``, say so, and open the page if that is wanted."""
+    """Write ``report`` to each of ``paths``, say so, and open the page if that is wanted.
+
+    ``look`` makes pictures for pages of files that are none.
+    """
     from restorecli.report import write
 
     for path in paths:
-        write(report, path, max_pixels=max_pixels)
+        write(report, path, max_pixels=max_pixels, look=look)
         tell_written(path, quiet=quiet)
     if open_page:
         show_pages(paths)

@@ -144,7 +144,7 @@ Reports = Annotated[
         "--report",
         metavar="FILE",
         rich_help_panel=TOLD,
-        help="Write a report: .json, .jsonl, .csv or .md. Repeatable.",
+        help="Write a report: .json, .jsonl, .csv, .md or .html. Repeatable.",
     ),
 ]
 Json = Annotated[
@@ -155,7 +155,6 @@ Json = Annotated[
         help="Print a line of JSON for each cube, on standard output.",
     ),
 ]
-REPORT_FORMATS = (".json", ".jsonl", ".csv", ".md")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,7 +198,7 @@ class AskedSpectra:
         "Writes a cube for NumPy, and a page where a click on a pixel shows its spectrum.",
     ),
     (
-        "restore spectral shot.png --mask mask.png --ref true.mat",
+        "restore spectral meas.mat --mask mask.mat --ref true.mat",
         "Rebuilds what a snapshot camera measured, and scores it.",
     ),
     codes=(0, 1, 2, 3, 4, 5, 130),
@@ -218,6 +217,7 @@ def spectral(**options: Any) -> None:
     refuse_destinations(asked)
     job = job_of(asked, max_bytes)
 
+    from restorecli.spectral.comparing import rendering
     from restorecli.spectral.run import run  # imports torch
 
     if asked.dry_run:
@@ -228,7 +228,13 @@ def spectral(**options: Any) -> None:
     with console.RunDisplay(as_json=asked.as_json, quiet=asked.quiet) as display:
         report = run(job, display)
     console.show_summary(report, as_json=asked.as_json, quiet=asked.quiet)
-    write_reports(report, asked.reports or [], quiet=asked.quiet)
+    write_reports(
+        report,
+        asked.reports or [],
+        quiet=asked.quiet,
+        open_page=asked.open_page,
+        look=rendering,
+    )
     if asked.page and asked.page.exists():
         tell_written(asked.page, quiet=asked.quiet)
         if asked.open_page:
@@ -244,8 +250,9 @@ def refuse_destinations(asked: AskedSpectra) -> None:
     named = asked.output is not None and asked.output.suffix
     kind_of(asked.output if asked.output and named else Path(f"cube.{asked.cube_format}"))
     for path in asked.reports or []:
-        check_destination(path, overwrite=asked.overwrite, formats=REPORT_FORMATS)
-    if asked.open_page and asked.page is None:
+        check_destination(path, overwrite=asked.overwrite)
+    pages = [path for path in asked.reports or [] if path.suffix.lower() == ".html"]
+    if asked.open_page and asked.page is None and not pages:
         raise UsageError("--open has no page to open.", hint="Add --page FILE.html.")
     if asked.page is not None:
         check_destination(asked.page, overwrite=asked.overwrite, formats=(".html",))

@@ -17,6 +17,7 @@ from restorecli.report import Report, Row
 from restorecli.report.data import score_columns, scores_by_kind
 from restorecli.report.words import number, printable, score_label
 from restorecli.scoring.metrics import Protocol
+from restorecli.scoring.metrics.spectra import SpectralProtocol
 
 LEAST_FOR_WORST = 2  # pictures, for one to be worse than another
 NAME_COLUMNS, BORDER_COLUMNS = 24, 3  # of a table, beside its figures
@@ -103,10 +104,18 @@ def _pictures(report: Report, columns: Sequence[tuple[str, str]]) -> Table:
     return table
 
 
-def protocols(known: Iterable[Protocol], *, as_json: bool) -> None:
-    """Every protocol with its source."""
+def protocols(
+    known: Iterable[Protocol], of_cubes: Iterable[SpectralProtocol], *, as_json: bool
+) -> None:
+    """Every protocol with its source; those of cubes last."""
     if as_json:
         lines(json.dumps(asdict(protocol)) for protocol in known)
+        lines(
+            json.dumps(
+                {"name": p.name, "channel": "bands", "summary": p.summary, "source": p.source}
+            )
+            for p in of_cubes
+        )
         return
     out = _stdout()
     for protocol in known:
@@ -118,6 +127,10 @@ def protocols(known: Iterable[Protocol], *, as_json: bool) -> None:
             out.print(Text(f"  note     {protocol.note}"))
         if protocol.aliases:
             out.print(Text(f"  also as  {', '.join(protocol.aliases)}"))
+    for cubes in of_cubes:
+        out.print(Text(cubes.name, style="bold"), Text(f"({', '.join(cubes.keys)})"))
+        out.print(Text(f"  for      cubes of spectra: {cubes.summary}"))
+        out.print(Text(f"  source   {cubes.source}"))
 
 
 def lines(texts: Iterable[str]) -> None:

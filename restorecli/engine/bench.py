@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
@@ -53,14 +54,16 @@ def installed() -> list[WeightEntry]:
     return [entry for entry in registry().values() if entry.is_installed]
 
 
-def measure(trial: Trial) -> Measured:
+def measure(trial: Trial, way: Callable[[Trial], Measured] | None = None) -> Measured:
     """Run ``trial`` in a process of its own, so that its peak of memory is its own.
+
+    ``way`` times it there, by default as a network from picture to picture.
 
     Raises what the trial raises, and ``RestoreError`` when its process is ended from outside.
     """
     spawn = multiprocessing.get_context("spawn")
     here, there = spawn.Pipe(duplex=False)
-    process = spawn.Process(target=_answer, args=(there, trial), daemon=True)
+    process = spawn.Process(target=_answer, args=(there, trial, way or measured), daemon=True)
     process.start()
     there.close()  # so that a process that dies ends the wait
     try:
@@ -77,14 +80,14 @@ def measure(trial: Trial) -> Measured:
     return answer
 
 
-def _answer(pipe: Connection, trial: Trial) -> None:
+def _answer(pipe: Connection, trial: Trial, way: Callable[[Trial], Measured]) -> None:
     try:
-        pipe.send(_measured(trial))
+        pipe.send(way(trial))
     except RestoreError as error:
         pipe.send(error)
 
 
-def _measured(trial: Trial) -> Measured:
+def measured(trial: Trial) -> Measured:
     """Time ``trial`` here; a first small picture sets up what libraries set up once."""
     entry = registry()[trial.model_id]
     settings = EngineSettings(

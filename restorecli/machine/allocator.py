@@ -8,8 +8,9 @@ import sys
 from functools import cache
 
 # mallopt parameter numbers, from glibc's malloc.h
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -2, -3, -4
 COLLECTED_OBJECTS = 70_000  # more of them than are freed, before cycles are searched among these
+LARGE_BYTES = 4 * 2**20
 KEEP_BYTES = 2**30  # free memory at the top of the heap is kept up to this size
 
 
@@ -25,6 +26,16 @@ def keep_freed_memory() -> bool:
         return False
     settings = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: KEEP_BYTES, M_TOP_PAD: 64 * 2**20}
     return all(libc.mallopt(name, value) == 1 for name, value in settings.items())
+
+
+def give_back_large_blocks() -> bool:
+    """Tell glibc to hand every large block back at once, however many there were.
+
+    Left alone it keeps more and more of them, in a heap full of holes. Returns whether it took
+    effect. It costs time, and holds a bound on memory that many different sizes have to keep.
+    """
+    libc = _glibc()
+    return libc is not None and libc.mallopt(M_MMAP_THRESHOLD, LARGE_BYTES) == 1
 
 
 def collect_rarely() -> None:

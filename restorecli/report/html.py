@@ -19,7 +19,7 @@ from pathlib import Path
 from restorecli.limits import DEFAULT_MAX_PIXELS
 from restorecli.report.data import Comparison, Report, Row, Summary, score_columns, scores_by_kind
 from restorecli.report.parts import part, templates
-from restorecli.report.pictures import Source, source, thumbnail, total_bytes
+from restorecli.report.pictures import Look, Source, source, thumbnail, total_bytes
 from restorecli.report.plot import MOST_DOTS, distribution
 from restorecli.report.words import (
     duration_text,
@@ -42,6 +42,7 @@ def html(
     folder: Path,
     inline_bytes: int = INLINE_BYTES,
     max_pixels: int = DEFAULT_MAX_PIXELS,
+    look: Look | None = None,
 ) -> str:
     """The whole page.
 
@@ -50,14 +51,15 @@ def html(
         folder: where the page will lie; linked pictures are relative to it.
         inline_bytes: pictures of at most this many bytes together are put into the page.
         max_pixels: pictures that promise more are not decoded, and not shown.
+        look: what to show of a file that is no picture.
     """
     from markupsafe import Markup  # with Jinja2, which only a page needs
 
     shown = [row.pictures() for row in report.rows]
     inline = total_bytes(picture.path for row in shown for picture in row) <= inline_bytes
-    find = partial(source, folder=folder, inline=inline, max_pixels=max_pixels)
+    find = partial(source, folder=folder, inline=inline, max_pixels=max_pixels, look=look)
     with ThreadPoolExecutor() as pool:
-        thumbnails = list(pool.map(lambda row: _thumbnail(row, max_pixels), report.rows))
+        thumbnails = list(pool.map(lambda row: _thumbnail(row, max_pixels, look), report.rows))
         sources = [list(pool.map(find, [Path(picture.path) for picture in row])) for row in shown]
     columns = _columns(report)
     script = part("viewer.js") + part("page.js")
@@ -329,9 +331,11 @@ def _where(sources: Iterable[Iterable[Source]], *, inline: bool) -> str:
     )
 
 
-def _thumbnail(row: Row, max_pixels: int) -> str | None:
+def _thumbnail(row: Row, max_pixels: int, look: Look | None) -> str | None:
     for path in (row.output, *(other.path for other in row.others), row.input):
-        if path is not None and (url := thumbnail(Path(path), max_pixels=max_pixels)):
+        if path is None:
+            continue
+        if url := thumbnail(Path(path), max_pixels=max_pixels, look=look):
             return url
     return None
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from restorecli.errors import RestoreError
@@ -27,6 +29,9 @@ THUMBNAIL_PX = (144, 96)  # twice the size it is shown at, for dense screens
 REDUCED_PX = (1600, 1600)  # of pictures that browsers cannot show
 
 
+Look = Callable[[Path], NDArray[np.uint8] | None]  # uint8 (H, W, 3) of what is no picture
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """What goes into ``src``; ``reduced`` when it is not the file itself, pixel for pixel."""
@@ -36,7 +41,12 @@ class Source:
 
 
 def source(
-    path: Path, folder: Path, *, inline: bool, max_pixels: int = DEFAULT_MAX_PIXELS
+    path: Path,
+    folder: Path,
+    *,
+    inline: bool,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    look: Look | None = None,
 ) -> Source:
     """The picture for a page in ``folder``: its own bytes, a link, or a reduced copy.
 
@@ -52,7 +62,7 @@ def source(
         mime = None
     if mime:
         return Source(link(path, folder))
-    image_8 = _small(path, REDUCED_PX, max_pixels)
+    image_8 = _small(path, REDUCED_PX, max_pixels, look)
     return Source(None if image_8 is None else _encode(image_8, quality=92), reduced=True)
 
 
@@ -65,9 +75,9 @@ def link(path: Path, folder: Path) -> str:
     return quote(Path(relative).as_posix())
 
 
-def thumbnail(path: Path, *, max_pixels: int) -> str | None:
+def thumbnail(path: Path, *, max_pixels: int, look: Look | None = None) -> str | None:
     """A small copy as a data URL, or None for what cannot be read."""
-    image = _small(path, THUMBNAIL_PX, max_pixels)
+    image = _small(path, THUMBNAIL_PX, max_pixels, look)
     return None if image is None else _encode(image, quality=70)
 
 
@@ -76,9 +86,16 @@ def total_bytes(paths: Iterable[str]) -> int:
     return sum(os.path.getsize(path) for path in set(paths) if os.path.isfile(path))  # noqa: PTH113, PTH202 (no raising)
 
 
-def _small(path: Path, largest_px: tuple[int, int], max_pixels: int) -> Image.Image | None:
+def _small(
+    path: Path, largest_px: tuple[int, int], max_pixels: int, look: Look | None
+) -> Image.Image | None:
     from restorecli.images.seen import small_picture
 
+    pixels = None if look is None else look(path)
+    if pixels is not None:
+        image = Image.fromarray(pixels)
+        image.thumbnail(largest_px, Image.Resampling.LANCZOS)
+        return image
     try:
         return small_picture(path, largest_px, max_pixels=max_pixels)
     except RestoreError:

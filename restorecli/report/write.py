@@ -17,6 +17,7 @@ from restorecli.files.regular import is_directory
 from restorecli.limits import DEFAULT_MAX_PIXELS
 from restorecli.report.data import ROW, Report, Row, score_columns, scores_by_kind
 from restorecli.report.html import html
+from restorecli.report.pictures import Look
 from restorecli.report.words import printable
 
 FORMATS: dict[str, str] = {
@@ -55,13 +56,20 @@ def check_destination(
         )
 
 
-def write(report: Report, path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> None:
+def write(
+    report: Report,
+    path: Path,
+    *,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    look: Look | None = None,
+) -> None:
     """Write ``report`` to ``path`` in the format of its ending; it replaces what is there.
 
     Args:
         report: what to write.
         path: ends with one of `FORMATS`.
         max_pixels: the HTML page shows no picture that promises more.
+        look: the HTML page shows what this makes of files that are no pictures.
 
     Raises:
         OutputError: the file cannot be written.
@@ -71,7 +79,9 @@ def write(report: Report, path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -
         ".jsonl": lambda: "".join(line + "\n" for line in json_lines(report)),
         ".csv": lambda: to_csv(report),
         ".md": lambda: to_markdown(report),
-        ".html": lambda: html(report, folder=path.absolute().parent, max_pixels=max_pixels),
+        ".html": lambda: html(
+            report, folder=path.absolute().parent, max_pixels=max_pixels, look=look
+        ),
     }
     write_atomically(path, writers[path.suffix.lower()]().encode("utf-8"), overwrite=True)
 

@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from restorecli.errors import QualityError, UsageError
 from restorecli.report import Report
 from restorecli.scoring.metrics import Protocol
+from restorecli.scoring.metrics.spectra import SpectralProtocol
 
 
 def parse_gates(
-    texts: Sequence[str], protocol: Protocol, extras: Sequence[str]
+    texts: Sequence[str], protocol: Protocol | SpectralProtocol, extras: Sequence[str]
 ) -> dict[str, float]:
     """``["psnr_y=30"]`` → ``{"psnr_y": 30.0}``; `UsageError` for scores that will not exist."""
     known = [*protocol.keys, *extras]

@@ -8,12 +8,13 @@ from datetime import datetime, timezone
 from restorecli.machine.versions import versions
 from restorecli.report import Report, Row, Settings
 from restorecli.scoring.metrics import EXTRA_METRICS, Protocol
+from restorecli.scoring.metrics.spectra import SpectralProtocol
 from restorecli.scoring.statistics import compare_methods
 
 
 def compose_report(
     rows: Iterable[Row],
-    protocol: Protocol,
+    protocol: Protocol | SpectralProtocol,
     *,
     title: str,
     notes: Sequence[str] = (),
@@ -25,6 +26,8 @@ def compose_report(
     """The report of a scoring run."""
     rows = tuple(rows)
     lower_is_better = [name for name in extras if not EXTRA_METRICS[name].higher_is_better]
+    if isinstance(protocol, SpectralProtocol):
+        lower_is_better += protocol.lower_is_better
     return Report(
         title=title,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -44,8 +47,10 @@ def compose_report(
     )
 
 
-def protocol_text(protocol: Protocol) -> str:
+def protocol_text(protocol: Protocol | SpectralProtocol) -> str:
     """A protocol in one sentence, for reports."""
+    if isinstance(protocol, SpectralProtocol):
+        return protocol.source
     border = protocol.crop_border_px
     crop = f", {border} px left out at each edge" if border else ""
     return (

@@ -26,6 +26,7 @@ from restorecli.report import LabelledPicture, Row
 from restorecli.scoring.metrics import EXTRA_METRICS, Protocol, extra_metric, score
 from restorecli.scoring.pairing import Pairing, pair
 
+Finder = Callable[[Sequence[Path]], Found]  # what there is to score in files and folders
 Reader = Callable[[Path], NDArray[Any]]  # of a file → its pixels as they are seen
 WORTH_A_POOL = 32  # pairs; below that, starting processes takes longer than they save
 PAIRS_PER_MESSAGE = 4
@@ -56,6 +57,7 @@ def plan(
     against: Path | None = None,
     pattern: str | None = None,
     allow_missing: bool = False,
+    find: Finder = find_pictures,
 ) -> Plan:
     """Pair everything before anything is scored.
 
@@ -65,13 +67,14 @@ def plan(
         against: folder with another method's results, paired with the targets.
         pattern: how the references' names differ; see `restorecli.scoring.pairing.pair`.
         allow_missing: leave out what has no partner, and say so in the notes.
+        find: what there is to score in files and folders.
 
     Raises:
         InputError: a path or a partner is missing.
         UsageError: a partner is ambiguous.
     """
-    restored = find_pictures(targets)
-    references = find_pictures([reference])
+    restored = find(targets)
+    references = find([reference])
     pairing = pair(restored, references, pattern=pattern, allow_missing=allow_missing)
     notes = _missing_notes(pairing, "reference")
     others: dict[Path, Path] = {}
@@ -81,7 +84,7 @@ def plan(
             ignored=0,
             from_folder=restored.from_folder,
         )
-        against_pairing = pair(paired, find_pictures([against]), allow_missing=allow_missing)
+        against_pairing = pair(paired, find([against]), allow_missing=allow_missing)
         notes += _missing_notes(against_pairing, "picture to compare with")
         others = {target.path: other.path for target, other in against_pairing.pairs}
     notes += _ignored_notes(restored.ignored + references.ignored)
@@ -117,24 +120,37 @@ def score_all(
     """
     for name in extras:  # before the first picture is read
         extra_metric(name).load()
-    jobs = available_cores() if jobs is None else jobs
-    if any(EXTRA_METRICS[name].learned for name in extras) or len(tasks) < WORTH_A_POOL:
+    if any(EXTRA_METRICS[name].learned for name in extras):
         jobs = 1
-    keep_freed_memory()
     read = partial(read_pixels, max_pixels=max_pixels)
-    work = [(task, protocol, tuple(extras), other_label, read) for task in tasks]
-    if jobs == 1:
-        yield from (_row(item) for item in work)
+    row = partial(_row, protocol=protocol, extras=tuple(extras), other_label=other_label, read=read)
+    yield from rows_of(tasks, row, jobs)
+
+
+def rows_of(
+    tasks: Sequence[Task], row: Callable[[Task], Row], jobs: int | None = None
+) -> Iterator[Row]:
+    """``row`` of every task, in order; on several processes where that is worth it.
+
+    Args:
+        tasks: what to score.
+        row: scores one; must be picklable.
+        jobs: processes; by default one per available core.
+    """
+    jobs = available_cores() if jobs is None else jobs
+    keep_freed_memory()
+    if jobs == 1 or len(tasks) < WORTH_A_POOL:
+        yield from map(row, tasks)
         return
     try:
         executor = ProcessPoolExecutor(
             jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
         )
     except (OSError, ImportError):  # no /dev/shm, as in some containers: no semaphores
-        yield from (_row(item) for item in work)
+        yield from map(row, tasks)
         return
     try:
-        yield from executor.map(_row, work, chunksize=PAIRS_PER_MESSAGE)
+        yield from executor.map(row, tasks, chunksize=PAIRS_PER_MESSAGE)
     finally:
         executor.shutdown(cancel_futures=True)
 
@@ -191,8 +207,9 @@ def _start_worker() -> None:
     keep_freed_memory()
 
 
-def _row(work: tuple[Task, Protocol, tuple[str, ...], str, Reader]) -> Row:
-    task, protocol, extras, other_label, read = work
+def _row(
+    task: Task, *, protocol: Protocol, extras: tuple[str, ...], other_label: str, read: Reader
+) -> Row:
     start = time.perf_counter()
     known: dict[str, Any] = {
         "name": task.name,

@@ -16,6 +16,7 @@ from restorecli.engine.devices import choose_device, free_bytes, held_bytes
 from restorecli.engine.why import device_text
 from restorecli.errors import DeviceError, InputError, RestoreError, UsageError, WeightsError
 from restorecli.images.photo import WHITE, Pixels
+from restorecli.machine.allocator import give_back_large_blocks
 from restorecli.networks.mst import SIDE_MULTIPLE_PX, MSTCassi, MSTPlusPlus, cassi_input
 from restorecli.networks.regression import RootPolynomial
 from restorecli.networks.strips.spectral import plane_bytes, reconstructed_rows
@@ -26,12 +27,25 @@ from restorecli.weights.checkpoint import LoadedSpectralModel, load_spectral_mod
 
 DEFAULT_BYTES = 2_000_000_000  # what the process may hold unless --max-memory says otherwise
 MEMORY_SHARE = 0.7  # of what is free, if that is less
-STRIP_PIXELS = 2**17
+STRIP_PIXELS = (2**17, 2**16, 2**15)  # the first that fits: lower strips cost time
+AROUND_BYTES = 200_000_000  # what libraries and the heap's holes take while they work
 log = logging.getLogger(__name__)
 STRIP_PLANES = 20  # planes of all features of one strip alive at once
 LOWER_LEVELS = 0.75  # of the size of level 0: levels 1 and 2, which are always kept
 BYTES = 4  # of one value
 SRGB, LINEAR = "srgb", "linear"
+
+
+Strips = Iterator[tuple[int, NDArray[np.float32]]]  # first row, and (bands, r, W), from the top
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpectralPlan:
+    """How a cube of some size fits into memory."""
+
+    strip_rows: int
+    keep_bytes: int  # of features of level 0, which are made anew where they do not fit
+    predicted_bytes: int  # that the process will hold in all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +72,7 @@ class SpectralEngine:
         layer = network.conv_out if isinstance(network, MSTPlusPlus) else network.mapping
         return layer.out_channels
 
-    def of_photo(self, pixels: Pixels) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    def of_photo(self, pixels: Pixels) -> Strips:
         """Bands of an RGB picture, from the top.
 
         Shape:
@@ -72,9 +86,7 @@ class SpectralEngine:
         light = LightReader(pixels, self.encoding, stretched=self.stretched)
         return self._rows(light.rows, (height, width), None)
 
-    def of_measurement(
-        self, measurement: NDArray[np.float32], mask: NDArray[np.float32]
-    ) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    def of_measurement(self, measurement: NDArray[np.float32], mask: NDArray[np.float32]) -> Strips:
         """Bands of what a snapshot camera measured, (H, W + 54), through its mask (H, W)."""
         plane = torch.from_numpy(measurement)
 
@@ -86,19 +98,19 @@ class SpectralEngine:
 
     def _rows(
         self, read: Callable[[int, int], Tensor], size: tuple[int, int], mask: Tensor | None
-    ) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        strip_rows, keep_bytes = self.plan(size)
+    ) -> Strips:
+        plan = self.plan(size)
         log.info(
             "%d×%d pixels: strips of %d rows; %.0f MB are left to keep what is needed twice.",
-            *(size[1], size[0], strip_rows, keep_bytes / 1e6),
+            *(size[1], size[0], plan.strip_rows, plan.keep_bytes / 1e6),
         )
         strips = reconstructed_rows(
             self.model.network,
             read,
             size,
-            strip_rows=strip_rows,
+            strip_rows=plan.strip_rows,
             dtype=torch.float32,
-            keep_bytes=keep_bytes,
+            keep_bytes=plan.keep_bytes,
             mask=mask,
         )
         for top, rows in strips:
@@ -106,29 +118,42 @@ class SpectralEngine:
                 raise RestoreError("The network gave values that are not finite numbers.")
             yield top, rows.cpu().numpy()
 
-    def plan(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Rows of a strip, and how many bytes of features of level 0 may be kept.
+    def plan(self, size: tuple[int, int]) -> SpectralPlan:
+        """Rows of a strip, how many bytes of features of level 0 may be kept, and the peak.
 
         Raises:
             DeviceError: Not even the levels below and a strip fit.
         """
-        height, width = size
-        strip_rows = min(max(STRIP_PIXELS // width, 8), height)
-        network = self.model.network
+        network, held = self.model.network, held_bytes(self.device)
         if isinstance(network, RootPolynomial):
-            return strip_rows, 0
+            rows = _strip_rows(size, STRIP_PIXELS[0])
+            return SpectralPlan(strip_rows=rows, keep_bytes=0, predicted_bytes=held)
+        height, width = size
         plane = plane_bytes(network, height, width, bytes_per_value=BYTES)
-        strip = STRIP_PLANES * plane * min(strip_rows, height) // height
-        least = int(LOWER_LEVELS * plane) + strip
         free = MEMORY_SHARE * free_bytes(self.device)
-        left = min(free, (self.max_bytes or DEFAULT_BYTES) - held_bytes(self.device))
+        left = min(free, (self.max_bytes or DEFAULT_BYTES) - held)
+        for pixels in STRIP_PIXELS:
+            strip_rows = _strip_rows(size, pixels)
+            strip = STRIP_PLANES * plane * strip_rows // height
+            least = int(LOWER_LEVELS * plane) + strip + AROUND_BYTES
+            if least <= left:
+                break
         if least > left and (self.max_bytes is not None or least > free):
             raise DeviceError(
                 f"{width}×{height} pixels need {least / 1e9:.1f} GB more memory; "
                 f"{max(left, 0) / 1e9:.1f} GB are left.",
                 hint="Give more with --max-memory, or a smaller picture.",
             )
-        return strip_rows, max(int(left) - least, 0)
+        keep = max(int(left) - least, 0)
+        kept = max(times * plane for times in (0, 1, 2) if times * plane <= keep)
+        return SpectralPlan(
+            strip_rows=strip_rows, keep_bytes=keep, predicted_bytes=held + least + kept
+        )
+
+
+def _strip_rows(size: tuple[int, int], pixels: int) -> int:
+    height, width = size
+    return min(max(pixels // width, 8), height)
 
 
 class LightReader:
@@ -212,6 +237,7 @@ def prepare(
     """
     if threads:
         torch.set_num_threads(threads)
+    give_back_large_blocks()
     task = "cassi" if cassi else "spectral"
     known = registry()
     entry = known[model_id] if model_id else None if weights else known.default(task)

@@ -16,6 +16,7 @@ from restorecli.spectral.writing import hdf5
 
 ENVI_TYPES = {1: "u1", 2: "i2", 3: "i4", 4: "f4", 5: "f8", 12: "u2", 13: "u4", 14: "i8", 15: "u8"}
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+CHECKED_ROWS = 64  # at a time, so that a large cube stays in its file
 CUBE_NAMES = ("cube", "rad", "img", "truth", "bands")
 MEASUREMENT_NAMES = ("meas", "meas_real", "measurement", "y")
 CUBE_SUFFIXES = (".img", ".hdr", ".tif", ".tiff", ".mat", ".npz", ".npy")
@@ -51,8 +52,9 @@ def read_cube(path: Path) -> Cube:
     if wavelengths is None or len(wavelengths) != len(bands):
         known = " or ".join(str(count) for count in sorted(KNOWN_NM))
         raise InputError(f"{path} has {len(bands)} bands and does not say which; expected {known}.")
-    if not np.isfinite(bands).all():
-        raise InputError(f"{path} has values that are not finite.")
+    for top in range(0, bands.shape[1], CHECKED_ROWS):
+        if not np.isfinite(bands[:, top : top + CHECKED_ROWS]).all():
+            raise InputError(f"{path} has values that are not finite.")
     return Cube(bands=bands, wavelengths_nm=tuple(float(nm) for nm in wavelengths))
 
 

@@ -23,7 +23,8 @@ from restorecli.runs.items import Fate, Item
 from restorecli.runs.listener import Listener
 from restorecli.runs.manifest import Fingerprint, Ledger
 from restorecli.runs.rows import failed, skipped
-from restorecli.scoring.metrics.spectra import SpectralProtocol, score_cubes
+from restorecli.scoring.metrics.spectra import SpectralProtocol
+from restorecli.spectral.comparing import scores_of
 from restorecli.spectral.cubes import Cube, as_float
 from restorecli.spectral.model import SpectralEngine, check_measurement, check_photo
 from restorecli.spectral.page import Panel, page
@@ -266,8 +267,7 @@ def make(job: SpectralJob, item: Item) -> tuple[Row, Panel | None]:
         write_atomically(path, picture, overwrite=True)
     scores: dict[str, float] = {}
     if job.references and reference is not None:
-        made = as_float(read_cube(item.target).bands)
-        scores = score_cubes(made, as_float(reference.bands), job.references.protocol)
+        scores = scores_of(read_cube(item.target), reference, job.references.protocol)
     panel = None
     if preview is not None and job.results.page is not None:
         shown = None if reference is None else _previewed(reference)

@@ -190,6 +190,11 @@ class WeightEntry(Strict):
         return self.source.startswith("bundled:")
 
     @property
+    def makes_spectra(self) -> bool:
+        """Whether it is for `restore spectral`, not from picture to picture."""
+        return bool(set(self.tasks) & set(SPECTRAL_TASKS))
+
+    @property
     def is_full_size(self) -> bool:
         """Whether the network is as wide as the published ones."""
         dim = self.options.get("dim", FULL_SIZE_DIM)

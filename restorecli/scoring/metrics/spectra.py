@@ -33,6 +33,7 @@ class SpectralProtocol:
     summary: str
     source: str
     scores: Callable[[Bands, Bands], dict[str, float]]
+    keys: tuple[str, ...]  # names of the scores
     lower_is_better: tuple[str, ...] = ("mrae", "mrae_floor", "rmse", "sam", "sam_bright")
 
 
@@ -135,6 +136,7 @@ _ALL = (
         "clamped; mrae_floor is the mean of |ŷ−y|/y where y ≥ 1/255; sam the mean angle in "
         "degrees (zero spectra left out), sam_bright that of pixels whose mean is at least 0.02",
         scores=_cave,
+        keys=("psnr_bands", "rmse", "mrae_floor", "sam", "sam_bright"),
     ),
     SpectralProtocol(
         name="ntire2022",
@@ -143,6 +145,7 @@ _ALL = (
         "not clamped, without a floor, so infinite where the reference is 0; PSNR of values "
         "clamped to [0, 1], over all bands together, peak 1",
         scores=_ntire,
+        keys=("psnr_bands", "rmse", "mrae"),
     ),
     SpectralProtocol(
         name="kaist",
@@ -150,6 +153,7 @@ _ALL = (
         source="MST (Cai et al., CVPR 2022), the MATLAB script: cubes clamped and rounded to 8 "
         "bits, PSNR and SSIM (11×11 Gaussian, σ 1.5, valid area) of every band, then the mean",
         scores=_kaist,
+        keys=("psnr_bands", "ssim_bands"),
     ),
 )
 SPECTRAL_PROTOCOLS: dict[str, SpectralProtocol] = {protocol.name: protocol for protocol in _ALL}
