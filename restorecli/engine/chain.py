@@ -10,10 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import DTypeLike
 
+from restorecli.engine.devices import held_bytes
 from restorecli.engine.engine import Engine, ImageProgress, prepare, restore_photo
 from restorecli.engine.plan import Plan
 from restorecli.engine.settings import EngineSettings
 from restorecli.images import Photo
+from restorecli.machine.cgroups import memory_left_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +64,13 @@ class Chain:
     def room_bytes(self, plan: Plan) -> int:
         """Memory of the computer that other work may take while ``plan`` is carried out."""
         return min(self.engines[0].room_bytes(step) for step in plan.steps)
+
+    def decoding_bytes(self) -> float:
+        """Memory that decoding the next picture may take now; infinite where nothing limits it."""
+        limits = [e.max_bytes for e in self.engines if e.max_bytes is not None]
+        if not limits or self.device.type == "cuda":  # there it is the device's memory
+            return memory_left_bytes()
+        return min(max(min(limits) - held_bytes(self.device), 0), memory_left_bytes())
 
     def restore(
         self,

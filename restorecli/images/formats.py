@@ -166,10 +166,18 @@ def inner_size(data: bytes) -> tuple[int, int] | None:
     return None
 
 
+class TooManyPixelsError(InputError):
+    """A header promises more pixels than are allowed."""
+
+    def __init__(self, name: str, width: int, height: int, max_pixels: int) -> None:
+        super().__init__(
+            f"Cannot read {name}: its header promises {width}×{height} pixels, "
+            f"more than the limit of {max_pixels / 1e6:g} million.",
+            hint="If the file can be trusted, raise --max-pixels.",
+        )
+        self.width, self.height = width, height
+
+
 def too_large(name: str, width: int, height: int, max_pixels: int) -> InputError:
     """What to say of a header that promises more than the limit."""
-    return InputError(
-        f"Cannot read {name}: its header promises {width}×{height} pixels, "
-        f"more than the limit of {max_pixels / 1e6:g} million.",
-        hint="If the file can be trusted, raise --max-pixels.",
-    )
+    return TooManyPixelsError(name, width, height, max_pixels)

@@ -14,6 +14,7 @@ from restorecli.images.photo import Pixels
 PNM = re.compile(rb"P[1-6]\s")
 NUMBER = re.compile(rb"(?:\s|#[^\r\n]*[\r\n])+(\d+)")
 BITFIELDS = {3, 6}
+PIECE = 1 << 20  # values
 
 
 def bmp_planes(data: bytes) -> Pixels | None:
@@ -108,10 +109,14 @@ def pnm_planes(data: bytes) -> Pixels:
             return np.array(picture.convert("RGB" if channels == 3 else "L"))
     count = width * height * channels
     if data[1:2] in b"56":
-        values = np.frombuffer(data, ">u2", count, at).astype(np.float64)
+        values = np.frombuffer(data, ">u2", count, at)
     else:
         words = data[at - 1 :].split()
         if len(words) < count:
             raise ValueError("its values are cut off")
         values = np.array(words[:count], dtype=np.float64)
-    return np.rint(values.clip(0, most) * (65_535 / most)).astype(np.uint16).reshape(shape)
+    planes = np.empty(count, np.uint16)
+    for at in range(0, count, PIECE):  # in pieces: float64 takes four times as much
+        part = slice(at, at + PIECE)
+        planes[part] = np.rint(values[part].clip(0, most) * (65_535 / most))
+    return planes.reshape(shape)

@@ -189,7 +189,11 @@ class Batch:
 
     def _read(self, item: Item, max_pixels: int) -> Opened:
         started = time.perf_counter()
-        data, photo, dtype = read(item, replace(self.job.files, max_pixels=max_pixels))
+        data, photo, dtype = read(
+            item,
+            replace(self.job.files, max_pixels=max_pixels),
+            room_bytes=self.engine.decoding_bytes(),
+        )
         elapsed_s = time.perf_counter() - started
         return Opened(data=data, photo=photo, dtype=dtype, elapsed_s=elapsed_s)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from restorecli.errors import OutputError, RestoreError
+from restorecli.errors import DeviceError, OutputError, RestoreError
 from restorecli.files.atomic import write_atomically
 from restorecli.images import (
     FileOptions,
@@ -21,6 +22,8 @@ from restorecli.images import (
     read_file,
     verify,
 )
+from restorecli.images.formats import TooManyPixelsError, too_large
+from restorecli.images.needs import decoding_bytes
 from restorecli.images.photo import WHITE
 from restorecli.machine import streams
 from restorecli.report import Row
@@ -31,15 +34,19 @@ from restorecli.scoring.score import InPass
 
 NEW_FILE_MODE = 0o666
 HARDLY = 0.2  # of 255, on average
+ALWAYS_DECODED = 1_000_000  # pixels: of smaller pictures the plan says what they need
 
 
-def read(item: Item, files: FileOptions) -> tuple[bytes, Photo, DTypeLike]:
+def read(
+    item: Item, files: FileOptions, *, room_bytes: float = math.inf
+) -> tuple[bytes, Photo, DTypeLike]:
     """Content of the input, the photograph in it, and the type of the result's values.
 
-    Raises ``InputError``, or ``OutputError`` when the result could not be written anyway.
+    Raises ``InputError``, ``DeviceError`` before decoding what does not fit into ``room_bytes``,
+    or ``OutputError`` when the result could not be written anyway.
     """
     data = item.data if item.data is not None else read_file(item.source)
-    photo = decode_photo(data, str(item.source), max_pixels=files.max_pixels)
+    photo = _decoded(data, item, files.max_pixels, room_bytes)
     dtype = files.depth_of(photo)
     check_target(
         item.target,
@@ -56,6 +63,22 @@ def read(item: Item, files: FileOptions) -> tuple[bytes, Photo, DTypeLike]:
     if note := other_than_named(item.source, photo):
         photo = replace(photo, notes=(note, *photo.notes))
     return data, photo, dtype
+
+
+def _decoded(data: bytes, item: Item, max_pixels: int, room_bytes: float) -> Photo:
+    pixel_bytes = decoding_bytes(data)
+    fitting = int(min(max_pixels, max(room_bytes // pixel_bytes, ALWAYS_DECODED)))
+    try:
+        return decode_photo(data, str(item.source), max_pixels=fitting)
+    except TooManyPixelsError as error:
+        pixels = error.width * error.height
+        if pixels > max_pixels:
+            raise too_large(str(item.source), error.width, error.height, max_pixels) from error
+        raise DeviceError(
+            f"Cannot read {item.source}: decoding its {error.width}×{error.height} pixels takes "
+            f"about {pixels * pixel_bytes / 1e6:.0f} MB, and {room_bytes / 1e6:.0f} MB are left.",
+            hint="Give it more memory (--max-memory, or the limit of the container).",
+        ) from error
 
 
 def hardly_changed(before: Photo, after: Photo) -> tuple[str, ...]:
