@@ -16,6 +16,7 @@ from restorecli.commands.bench import bench
 from restorecli.commands.compare import compare
 from restorecli.commands.degrade import degrade
 from restorecli.commands.doctor import doctor
+from restorecli.commands.frames import frames
 from restorecli.commands.group import Commands
 from restorecli.commands.help import MANAGING, MEASURING, RESTORING, App, guided
 from restorecli.commands.metrics import metrics
@@ -62,6 +63,7 @@ def restore(
 for _task in TASKS:
     app.command(_task, rich_help_panel=RESTORING)(task_command(_task))
 app.command("run", rich_help_panel=RESTORING)(run)
+app.command("frames", rich_help_panel=RESTORING)(frames)
 app.command("spectral", rich_help_panel=RESTORING)(spectral)
 app.command("metrics", rich_help_panel=MEASURING)(metrics)
 app.command("compare", rich_help_panel=MEASURING)(compare)

@@ -463,6 +463,53 @@ class Asked:
     log: Log = None
 
 
+TaskNames = Annotated[
+    str,
+    typer.Argument(metavar="TASK", help="Give a task, or several in a row: derain,denoise."),
+]
+FrameSize = Annotated[
+    str,
+    typer.Option(
+        "-s",
+        "--size",
+        metavar="WxH",
+        rich_help_panel=WHAT,
+        help="Take frames of this width and height: nothing in them says it.",
+    ),
+]
+PixFmt = Annotated[
+    Literal["rgb24", "rgb48le"],
+    typer.Option(
+        "--pix-fmt",
+        metavar="FORMAT",
+        rich_help_panel=WHAT,
+        help="Take and give rgb24 (8 bits) or rgb48le (16 bits), as ffmpeg calls them.",
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FramesAsked:
+    """One call of ``restore frames``, as it was typed."""
+
+    task: TaskNames
+    size: FrameSize
+    pix_fmt: PixFmt = "rgb24"
+    model: ModelOfEach = None
+    weights: WeightsOfEach = None
+    strength: StrengthOfEach = None
+    ensemble: Ensemble = False
+    effort: Effort = None
+    offline: Offline = False
+    device: Device = "auto"
+    precision: Precision = "auto"
+    tile: Tile = "auto"
+    overlap: Overlap = None
+    max_memory: MaxMemory = None
+    threads: Threads = None
+    quiet: Quiet = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChainAsked(Asked):
     """One call of ``restore run``: some options have a value for each task."""

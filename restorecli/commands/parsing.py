@@ -189,6 +189,18 @@ def parse_size(text: str) -> tuple[int, int]:
     return height, width
 
 
+def parse_frame_size(text: str) -> tuple[int, int]:
+    """``1920x1080`` → (height, width) in pixels."""
+    found = SIDES.fullmatch(text.strip())
+    width, height = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not (0 < height <= MOST_SIDE_PX and 0 < width <= MOST_SIDE_PX):
+        raise UsageError(
+            f"-s {text!r} is not the size of a frame.",
+            hint="Give width and height, such as 1920x1080: `ffprobe` says them.",
+        )
+    return height, width
+
+
 def parse_memory(text: str | None) -> int | None:
     """``2GB``, ``1.5 GiB``, ``800MB`` → bytes; ``None`` stays."""
     if text is None:

@@ -287,6 +287,31 @@ class Counted:
         self.progress.console.print(_safe(line))
 
 
+class FrameDisplay:
+    """How many frames have been restored, and how fast, on a terminal. A context manager."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        console = words()
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            console=console,
+            transient=True,
+            disable=quiet or not console.is_terminal,
+        )
+        self.line = self.progress.add_task("waiting for frames")
+
+    def __enter__(self) -> FrameDisplay:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.progress.stop()
+
+    def show(self, count: int, fps: float) -> None:
+        """``count`` frames have been restored, ``fps`` in a second on average."""
+        self.progress.update(self.line, description=f"{count} frames, {fps:.2f} a second")
+
+
 class TransferDisplay:
     """A bar by bytes for one download, on a terminal. A context manager."""
 

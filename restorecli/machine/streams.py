@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from typing import Any
 
 from restorecli.errors import InputError, OutputError
 
@@ -64,6 +65,21 @@ def read_input() -> bytes:
         ) from error
 
 
+def read_into(view: memoryview) -> int:
+    """Fill ``view`` from standard input as far as something is there: its bytes, 0 at the end.
+
+    Raises ``InputError`` when it is closed or cannot be read.
+    """
+    buffer: Any = sys.stdin.buffer
+    source: Any = getattr(
+        buffer, "raw", buffer
+    )  # a thread that waits in it holds no lock of Python's
+    try:
+        return int(source.readinto(view))
+    except OSError as error:
+        raise InputError(f"Cannot read standard input: {error.strerror or error}.") from error
+
+
 def write_output(data: bytes) -> None:
     """``data`` to standard output, at once; ``OutputError`` when it cannot be written there."""
     try:
@@ -79,6 +95,11 @@ def check_output() -> None:
     """Raise ``OutputError`` if standard output is closed; to be asked before any work."""
     if isinstance(sys.stdout, _ClosedOutput):
         sys.stdout.write("")
+
+
+def input_is_a_terminal() -> bool:
+    """Whether a person would have to type what is read from standard input."""
+    return sys.stdin.isatty()
 
 
 def output_is_a_terminal() -> bool:
