@@ -22,6 +22,7 @@ from restorecli.commands.help import MANAGING, MEASURING, RESTORING, App, guided
 from restorecli.commands.metrics import metrics
 from restorecli.commands.restore import TASKS, task_command
 from restorecli.commands.run import run
+from restorecli.commands.serve import serve
 from restorecli.commands.spectral import spectral
 from restorecli.errors import EXIT_CODES, EXIT_INTERRUPTED, RestoreError
 from restorecli.machine import streams
@@ -65,6 +66,7 @@ for _task in TASKS:
 app.command("run", rich_help_panel=RESTORING)(run)
 app.command("frames", rich_help_panel=RESTORING)(frames)
 app.command("spectral", rich_help_panel=RESTORING)(spectral)
+app.command("serve", rich_help_panel=RESTORING)(serve)
 app.command("metrics", rich_help_panel=MEASURING)(metrics)
 app.command("compare", rich_help_panel=MEASURING)(compare)
 app.command("degrade", rich_help_panel=MEASURING)(degrade)

@@ -30,9 +30,20 @@ MAY_IMPORT = {
         "runs",
         "scoring",
         "weights",
+        "serve",
         "spectral",
     },
     "console": {"errors", "machine", "report", "scoring"},
+    "serve": {
+        "engine",
+        "errors",
+        "files",
+        "images",
+        "machine",
+        "report",
+        "runs",
+        "weights",
+    },
     "runs": {
         "degradations",
         "engine",
@@ -115,7 +126,7 @@ def test_every_module_imports_only_what_the_table_allows():
 
 def test_the_top_level_is_small_and_every_room_is_explained():
     entries = {path.name for path in PACKAGE.iterdir() if path.name != "__pycache__"}
-    assert len(entries) <= 20, sorted(entries)
+    assert len(entries) <= 21, sorted(entries)
     explained = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
     unexplained = {name for name in entries if f"── {name}" not in explained}
     assert unexplained == {"__init__.py", "__main__.py", "py.typed"}

@@ -201,8 +201,8 @@ def parse_frame_size(text: str) -> tuple[int, int]:
     return height, width
 
 
-def parse_memory(text: str | None) -> int | None:
-    """``2GB``, ``1.5 GiB``, ``800MB`` → bytes; ``None`` stays."""
+def parse_memory(text: str | None, *, name: str = "--max-memory") -> int | None:
+    """``2GB``, ``1.5 GiB``, ``800MB`` → bytes; ``None`` stays; ``name`` is that of the option."""
     if text is None:
         return None
     from pydantic import ByteSize, TypeAdapter, ValidationError  # which --help does not need
@@ -215,7 +215,7 @@ def parse_memory(text: str | None) -> int | None:
         size_bytes = 0
     if not size_bytes:
         raise UsageError(
-            f"--max-memory {text!r} is not an amount of memory.",
+            f"{name} {text!r} is not an amount of memory.",
             hint="Give a number and a unit, such as 2GB (10⁹ bytes) or 1.5GiB (2³⁰).",
         )
     return size_bytes

@@ -119,7 +119,7 @@ _BINARY = getattr(os, "O_BINARY", 0)  # Windows
 def remove_leftovers(folder: Path) -> None:
     """Remove what processes of this machine that ended by force left half-written in ``folder``."""
     for path, host, process_id in _partials(folder):
-        if host == HOST and not _is_at_work(process_id, path):
+        if host == HOST and not is_at_work(process_id, path):
             with suppress(OSError):
                 path.unlink()
 
@@ -140,7 +140,7 @@ def _partials(folder: Path) -> Iterator[tuple[Path, str, int]]:
                 yield folder / entry.name, found[1], int(found[2])
 
 
-def _is_at_work(process_id: int, partial: Path) -> bool:
+def is_at_work(process_id: int, partial: Path) -> bool:
     """Whether the process that began ``partial`` lives; its number may be another's by now."""
     try:
         return psutil.Process(process_id).create_time() <= partial.stat().st_mtime + 1

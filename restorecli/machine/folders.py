@@ -1,4 +1,4 @@
-"""The folders of this user: for settings, and for networks beside the bundled ones."""
+"""The folders of this user: for settings, networks beside the bundled ones, and results."""
 
 from __future__ import annotations
 
@@ -21,6 +21,13 @@ def cache_folder() -> Path | None:
     import platformdirs
 
     return _own_folder() or _at_home(platformdirs.user_cache_path)
+
+
+def state_folder() -> Path | None:
+    """Where results lie for which nobody named a folder; ``None`` without a home folder."""
+    import platformdirs
+
+    return _own_folder() or _at_home(platformdirs.user_state_path)
 
 
 def _own_folder() -> Path | None:

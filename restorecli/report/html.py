@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,7 @@ from pathlib import Path
 
 from restorecli.limits import DEFAULT_MAX_PIXELS
 from restorecli.report.data import Comparison, Report, Row, Summary, score_columns, scores_by_kind
-from restorecli.report.parts import part, templates
+from restorecli.report.parts import part, script_safe, templates
 from restorecli.report.pictures import Look, Source, source, thumbnail, total_bytes
 from restorecli.report.plot import MOST_DOTS, distribution
 from restorecli.report.words import (
@@ -71,7 +70,7 @@ def html(
         f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
         style=Markup("".join(map(part, STYLES))),
         script=Markup(script),
-        data=Markup(_script_safe(_pictures(report, thumbnails, sources))),
+        data=Markup(script_safe(_pictures(report, thumbnails, sources))),
         lead=_lead(report),
         cards=_cards(report),
         comparisons=_comparisons(report),
@@ -338,8 +337,3 @@ def _thumbnail(row: Row, max_pixels: int, look: Look | None) -> str | None:
         if url := thumbnail(Path(path), max_pixels=max_pixels, look=look):
             return url
     return None
-
-
-def _script_safe(data: object) -> str:
-    """JSON that cannot end the script element it stands in."""
-    return json.dumps(data).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

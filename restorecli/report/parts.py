@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING
@@ -37,3 +38,8 @@ def templates() -> Environment:
         "kind_label": kind_label,
     }
     return found
+
+
+def script_safe(data: object) -> str:
+    """JSON that cannot end the script element it stands in."""
+    return json.dumps(data).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -5,18 +5,22 @@ const viewer = (() => {
   const [stage, scroller, frame, divider] = ["stage", "scroller", "frame", "divider"].map(byId);
   const images = { left: byId("img-left"), right: byId("img-right") };
   const choices = { left: byId("left"), right: byId("right") };
-  const state = { name: "", pictures: [], cut: 50, zoom: 0, view: "slider" };
+  const state = { name: "", pictures: [], cut: 50, zoom: 0, view: "slider", touched: 0 };
   const TALLEST = 0.74; // of the window, in the fitted view
   const LARGEST_FIT = 3; // small pictures are enlarged at most this much
 
-  // Pictures are {label, scores, src, reduced}; what was chosen left and right stays, by its label.
-  function show(name, position, pictures) {
+  // Pictures are {label, scores, src, reduced}; what was chosen left and right stays, by its label,
+  // unless the page wants a certain one on the right. One picture alone is shown without the line.
+  function show(name, position, pictures, wanted) {
     const kept = ["left", "right"].map((side) => choices[side].selectedOptions[0]?.text);
+    if (wanted !== undefined) kept[1] = wanted;
+    if (kept[0] === kept[1]) kept.fill(undefined);
     for (const [i, side] of ["left", "right"].entries()) {
       choices[side].replaceChildren(...pictures.map((p, j) => new Option(p.label, j)));
       const same = pictures.findIndex((p) => p.label === kept[i]);
-      choices[side].value = same < 0 ? i : same;
+      choices[side].value = same < 0 ? Math.min(i, pictures.length - 1) : same;
     }
+    byId("viewer").classList.toggle("alone", pictures.length < 2);
     Object.assign(state, { name, pictures });
     byId("viewer-name").textContent = name;
     byId("position").textContent = position;
@@ -46,6 +50,7 @@ const viewer = (() => {
       say("A reduced copy: browsers cannot show this file format.");
     }
     layout();
+    viewer.changed();
   }
 
   function say(text) {
@@ -53,7 +58,7 @@ const viewer = (() => {
   }
 
   function trouble(picture) {
-    say(`${picture.label}: this picture cannot be shown. Was it moved?`);
+    say(picture.why ?? `${picture.label}: this picture cannot be shown. Was it moved?`);
   }
 
   // ---- size, line and views
@@ -111,12 +116,14 @@ const viewer = (() => {
   }
 
   function cutAt(clientX) {
+    state.touched += 1;
     const { start, length } = track();
     cut(((clientX - start) / length) * 100);
   }
 
   const KEYS = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -10, PageUp: 10 };
   divider.addEventListener("keydown", (event) => {
+    state.touched += 1;
     if (event.key === "Home") cut(0);
     else if (event.key === "End") cut(100);
     else if (event.key in KEYS) cut(state.cut + KEYS[event.key] * (event.shiftKey ? 10 : 1));
@@ -186,5 +193,26 @@ const viewer = (() => {
   }
   new ResizeObserver(() => { if (state.pictures.length) layout(); }).observe(byId("viewer"));
 
-  return { show, focus: () => divider.focus({ preventScroll: true }) };
+  // The line comes in from the right: what was done is seen at once.
+  function sweep() {
+    if (matchMedia("(prefers-reduced-motion: reduce)").matches) return;
+    const start = performance.now();
+    const touched = state.touched;
+    const step = (now) => {
+      const done = Math.min(1, (now - start) / 1100);
+      if (state.touched !== touched) return;
+      cut(100 - 50 * (1 - (1 - done) ** 3));
+      if (done < 1) requestAnimationFrame(step);
+    };
+    requestAnimationFrame(step);
+  }
+
+  return {
+    show,
+    sweep,
+    focus: () => divider.focus({ preventScroll: true }),
+    chosen: () => ({ left: chosen("left"), right: chosen("right"), view: state.view }),
+    blend: (share) => { images.right.style.opacity = share; },
+    changed: () => {},
+  };
 })();

@@ -1,0 +1,76 @@
+"""What a browser can show of a picture: the file itself, or a smaller copy of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import Image
+
+from restorecli.errors import InputError
+from restorecli.files.regular import open_regular
+from restorecli.images import identify
+from restorecli.images.formats import HEAD_BYTES, foreign, refused_name, too_large
+from restorecli.images.reading import PILLOW_FORMATS, promised_size
+from restorecli.images.seen import small_picture
+from restorecli.report.pictures import BROWSER_FORMATS, REDUCED_PX
+from restorecli.serve.album import Shown, Upload
+
+THUMBNAIL_PX = (288, 216)  # twice the size it is shown at, for dense screens
+AT_ONCE_PIXELS = 24_000_000  # decoded beside a run; more waits until none is under way
+COPY_QUALITY, THUMBNAIL_QUALITY = 90, 75
+
+
+def kind_of(path: Path) -> str:
+    """Format of the picture in ``path``; ``InputError`` if it is none."""
+    kind = identify(path)
+    if kind is None:
+        raise _not_a_picture(path)
+    return kind
+
+
+def _not_a_picture(path: Path) -> InputError:
+    with open_regular(path) as file:
+        head = file.read(HEAD_BYTES)
+    if not head:
+        return InputError(f"{path.name} is empty (0 bytes).")
+    if kind := foreign(head) or refused_name(head):
+        return InputError(f"{path.name} is {kind}, not a picture.")
+    return InputError(f"{path.name} is not a picture (it starts with {head[:12]!r}).")
+
+
+def can_look_at_once(photo: Upload, kind: str, *, max_pixels: int) -> bool:
+    """Whether a photograph is small enough to be decoded beside a run.
+
+    Sets its size, if its header tells it. Raises ``InputError`` when that is over the limit.
+    """
+    photo.size = promised_size(photo.path)
+    if photo.size is None:
+        return kind in PILLOW_FORMATS  # it is broken, which the decoder will say at once
+    height, width = photo.size
+    if height * width > max_pixels:
+        raise too_large(photo.name, width, height, max_pixels)
+    return kind == "JPEG" or height * width <= AT_ONCE_PIXELS  # a JPEG is decoded reduced
+
+
+def look(photo: Upload, *, max_pixels: int) -> tuple[Path, Shown]:
+    """The thumbnail of a photograph, and what to show of it; ``InputError`` if it is broken."""
+    small = small_picture(photo.path, REDUCED_PX, max_pixels=max_pixels)
+    thumbnail = photo.folder / "thumbnail.webp"
+    shown = _shown(photo.path, small, photo.folder / "shown.webp")
+    small.thumbnail(THUMBNAIL_PX, Image.Resampling.LANCZOS)
+    small.save(thumbnail, "WEBP", quality=THUMBNAIL_QUALITY)
+    return thumbnail, shown
+
+
+def shown(path: Path, copy: Path, *, max_pixels: int) -> Shown:
+    """What to show of a result; a copy is made at ``copy`` if browsers do not know its format."""
+    if identify(path) in BROWSER_FORMATS:
+        return Shown(path=path)
+    return _shown(path, small_picture(path, REDUCED_PX, max_pixels=max_pixels), copy)
+
+
+def _shown(path: Path, small: Image.Image, copy: Path) -> Shown:
+    if identify(path) in BROWSER_FORMATS:
+        return Shown(path=path)
+    small.save(copy, "WEBP", quality=COPY_QUALITY)
+    return Shown(path=copy, reduced=True)

@@ -1,0 +1,149 @@
+"""The one thread that restores: a photograph at a time, within the memory plan of every run."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from restorecli.errors import RestoreError
+from restorecli.images import suffix_for
+from restorecli.report import Row
+from restorecli.runs.items import Item, Selection
+from restorecli.runs.job import Job, Step
+from restorecli.serve.album import Album, Run, Shown, Upload, label
+from restorecli.serve.looking import kind_of, look, shown
+from restorecli.serve.names import free_path
+from restorecli.serve.settings import Settings
+
+if TYPE_CHECKING:
+    from restorecli.engine.chain import Chain
+
+PROBLEM = "This is a fault of the tool, not of the photograph: {}."
+
+
+class Unwanted(KeyboardInterrupt):
+    """The run was cancelled; it ends as Ctrl-C ends one."""
+
+
+class Told:
+    """The listener of one run: it tells the album, and ends what was cancelled."""
+
+    def __init__(self, album: Album, run: Run) -> None:
+        self._album = album
+        self._run = run
+
+    def start(self, total: int) -> None:
+        """Work on ``total`` inputs begins."""
+
+    def begin(self) -> None:
+        """Work on the next input begins."""
+        self.advance(0.0)
+
+    def advance(self, share: float) -> None:
+        """``share`` of the current image has been done."""
+        if not self._album.advance(self._run, share):
+            raise Unwanted
+
+    def finish(self, row: Row) -> None:
+        """One input has come to its end."""
+
+
+class Worker:
+    """Takes runs from the album until it ends."""
+
+    def __init__(self, album: Album, settings: Settings) -> None:
+        self._album = album
+        self._settings = settings
+        self._engine: Chain | None = None  # of the last run: the next one often needs it again
+        self._model = ""
+        self._looking = threading.Lock()  # one photograph at a time is decoded beside a run
+        self._thread = threading.Thread(target=self._work, name="restore", daemon=True)
+
+    def start(self) -> None:
+        """Begin to wait for runs."""
+        self._thread.start()
+
+    def join(self) -> None:
+        """Wait until the run under way has ended, which it does soon once the album has."""
+        self._thread.join()
+
+    def _work(self) -> None:
+        from restorecli.runs import local  # noqa: F401 (torch is loaded while nobody waits yet)
+
+        while (run := self._album.next_run()) is not None:
+            try:
+                row = self._row(run)
+            except RestoreError as error:
+                row = failed(run, str(error))
+            except Exception as error:  # whatever it is, the next photograph gets its turn
+                row = failed(run, PROBLEM.format(f"{type(error).__name__}: {error}"))
+            if row is not None:
+                self._album.finish(run, self._named(row, run.photo), self._shown(row, run))
+
+    def _row(self, run: Run) -> Row | None:
+        """What came of ``run``; ``None`` if it was cancelled. Raises ``RestoreError``."""
+        from restorecli.runs.local import run_with
+
+        if not run.photo.looked_at:
+            self.look(run.photo)
+        job = self._job(run)
+        report = run_with(self._engine_of(run, job), job, Told(self._album, run))
+        return report.rows[0] if report.rows else None
+
+    def _job(self, run: Run) -> Job:
+        """One photograph, one result under a name that is free."""
+        photo, folder = run.photo, self._settings.folder
+        suffix = suffix_for(photo.path.suffix, kind_of(photo.path))
+        target = free_path(folder, f"{photo.path.stem}.{label(run.wish)}", suffix)
+        return Job(
+            steps=(Step(task=run.wish.task, engine=run.wish.engine(self._settings)),),
+            selection=Selection(items=[Item(source=photo.path, target=target, root=folder)]),
+            files=replace(self._settings.files, max_pixels=self._settings.limits.pixels),
+        )
+
+    def _engine_of(self, run: Run, job: Job) -> Chain:
+        """The network of ``run``: that of the last run if it is the same."""
+        from restorecli.engine.chain import Chain, prepare_chain
+
+        if self._engine is None or self._model != run.wish.model:
+            self._engine = None  # before the next one is loaded
+            self._engine = prepare_chain([step.engine for step in job.steps])
+            self._model = run.wish.model
+        engines = (replace(e, strength=run.wish.strength) for e in self._engine.engines)
+        return Chain(engines=tuple(engines))
+
+    def look(self, photo: Upload) -> None:
+        """Make what the page shows of a photograph; ``InputError`` if it is broken."""
+        with self._looking:
+            thumbnail, seen = look(photo, max_pixels=self._settings.limits.pixels)
+
+        def keep() -> None:
+            photo.thumbnail, photo.shown, photo.looked_at = thumbnail, seen, True
+
+        self._album.change(keep)
+
+    def _shown(self, row: Row, run: Run) -> Shown:
+        if row.status != "ok" or row.output is None:
+            return Shown()
+        copy = run.photo.folder / f"{run.id}.webp"
+        try:
+            return shown(Path(row.output), copy, max_pixels=self._settings.limits.pixels)
+        except (RestoreError, OSError):  # the photograph was removed meanwhile
+            return Shown()
+
+    def _named(self, row: Row, photo: Upload) -> Row:
+        """``row`` whose sentences speak of the photograph by the name it came with."""
+
+        def told(text: str) -> str:
+            return photo.told(text).replace(f"{self._settings.folder}/", "")
+
+        notes = tuple(told(note) for note in row.notes)
+        return replace(row, notes=notes, error=told(row.error) if row.error else row.error)
+
+
+def failed(run: Run, why: str) -> Row:
+    """The row of a run that did not even begin."""
+    name = str(run.photo.path)
+    return Row(name=name, input=name, status="failed", error=why)
