@@ -193,6 +193,14 @@ def test_more_pixels_than_the_limit_are_refused_by_the_header(asker, picture):
     assert asker.photos() == []
 
 
+def test_a_large_photograph_is_looked_at_in_its_turn(asker, picture, monkeypatch):
+    monkeypatch.setattr("restorecli.serve.looking.AT_ONCE_PIXELS", 1_000)
+    assert asker.send(png(picture, 50, 60), "large.png").status == 201
+    (shown,) = asker.settled()
+    assert (shown["height"], shown["width"], shown["thumbnail"]) == (50, 60, True)
+    assert shown["runs"][0]["state"] == "done"
+
+
 def test_more_photographs_than_the_limit_are_refused(asker, picture):
     data = png(picture)
     assert [asker.send(data).status for _ in range(4)] == [201, 201, 201, 400]
@@ -315,13 +323,11 @@ def test_nothing_is_told_twice(asker, picture):
 def test_cancelling_ends_what_waits_and_what_is_under_way(tmp_path, picture):
     with serving(tmp_path) as asker:
         for _ in range(3):
-            asker.send(png(picture, 700, 900), "large.png")
+            asker.send(png(picture, 600, 800), "large.png", "denoise")
         photos = asker.until(lambda runs: runs[0]["state"] == "working" and runs[0]["share"] > 0)
-        started = time.monotonic()
         asker.ask("POST", f"runs/{photos[1]['runs'][0]['id']}/cancel")
         asker.ask("POST", f"runs/{photos[0]['runs'][0]['id']}/cancel")
         asker.until(lambda runs: runs[2]["state"] == "working")
-        assert time.monotonic() - started < 20
         asker.ask("POST", "cancel")
         states = [p["runs"][0]["state"] for p in asker.settled()]
         assert states == ["cancelled"] * 3
@@ -351,7 +357,7 @@ def test_fifty_pictures_leave_memory_as_it_was(tmp_path, picture):
     with serving(tmp_path, limits={"photos": 60}) as asker:
         held = []
         for number in range(50):
-            asker.send(png(picture, 64, 64 + number % 3 * 8), f"{number}.png")
+            asker.send(png(picture, 24, 24 + number % 3 * 8), f"{number}.png", "denoise")
             asker.settled()
             held.append(process.memory_info().rss)
         assert all(photo["runs"][0]["state"] == "done" for photo in asker.photos())
@@ -478,7 +484,7 @@ def test_a_signal_ends_it_cleanly(tmp_path, picture, number):
 def test_a_signal_during_work_says_what_was_cut_off(tmp_path, picture):
     command = Command(tmp_path, "--threads", "1")
     for _ in range(2):
-        command.asker.send(png(picture, 900, 900), "large.png")
+        command.asker.send(png(picture, 900, 900), "large.png", "denoise")
     command.asker.until(lambda runs: runs[0]["share"] > 0)
     code, words = command.end(signal.SIGINT)
     assert code == 130
@@ -494,7 +500,7 @@ def test_killing_it_loses_no_finished_result(tmp_path, picture):
     photos = command.asker.settled()
     results = {p["runs"][0]["file"]: command.asker.get(f"runs/{p['runs'][0]['id']}/file").body
                for p in photos}  # fmt: skip
-    command.asker.send(png(picture, 900, 900), "large.png")
+    command.asker.send(png(picture, 900, 900), "large.png", "denoise")
     command.asker.until(lambda runs: runs[3]["state"] == "working")
     command.end(signal.SIGKILL)
     assert {p.name: p.read_bytes() for p in tmp_path.glob("*.png")} == results

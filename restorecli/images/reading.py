@@ -474,14 +474,3 @@ def _cannot_read(path: Path, error: OSError) -> InputError:
     if isinstance(error, IrregularError):
         return InputError(f"Cannot read {path}: {error.strerror}.", hint=THROUGH_A_PIPE)
     return InputError(f"Cannot read {path}: {error.strerror or error}.")
-
-
-def promised_size(path: Path) -> tuple[int, int] | None:
-    """(height, width) that a header promises, upright; ``None`` where it does not say at once."""
-    try:
-        formats = (*PILLOW_FORMATS, "TIFF", "AVIF")
-        with _quiet_decoders(), Image.open(path, formats=formats) as picture:
-            turned = picture.getexif().get(ifd.ORIENTATION, 1) in {5, 6, 7, 8}
-            return picture.size if turned else (picture.height, picture.width)
-    except Exception:  # the decoder will say what is wrong, if anything is
-        return None

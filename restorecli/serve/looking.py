@@ -9,8 +9,13 @@ from PIL import Image
 from restorecli.errors import InputError
 from restorecli.files.regular import open_regular
 from restorecli.images import identify
-from restorecli.images.formats import HEAD_BYTES, foreign, refused_name, too_large
-from restorecli.images.reading import PILLOW_FORMATS, promised_size
+from restorecli.images.formats import (
+    HEAD_BYTES,
+    TooManyPixelsError,
+    foreign,
+    refused_name,
+    too_large,
+)
 from restorecli.images.seen import small_picture
 from restorecli.report.pictures import BROWSER_FORMATS, REDUCED_PX
 from restorecli.serve.album import Shown, Upload
@@ -38,22 +43,24 @@ def _not_a_picture(path: Path) -> InputError:
     return InputError(f"{path.name} is not a picture (it starts with {head[:12]!r}).")
 
 
-def can_look_at_once(photo: Upload, kind: str, *, max_pixels: int) -> bool:
-    """Whether a photograph is small enough to be decoded beside a run.
+def look(photo: Upload, *, max_pixels: int, at_once: bool = False) -> tuple[Path, Shown] | None:
+    """The thumbnail of a photograph, and what to show of it.
 
-    Sets its size, if its header tells it. Raises ``InputError`` when that is over the limit.
+    ``None`` if it is too large to be decoded ``at_once``, beside a run. Raises ``InputError`` if
+    it is broken, or promises more than ``max_pixels``.
     """
-    photo.size = promised_size(photo.path)
-    if photo.size is None:
-        return kind in PILLOW_FORMATS  # it is broken, which the decoder will say at once
-    height, width = photo.size
-    if height * width > max_pixels:
-        raise too_large(photo.name, width, height, max_pixels)
-    return kind == "JPEG" or height * width <= AT_ONCE_PIXELS  # a JPEG is decoded reduced
+    is_reduced = identify(photo.path) == "JPEG"  # while it is decoded
+    least = max_pixels if is_reduced or not at_once else min(max_pixels, AT_ONCE_PIXELS)
+    try:
+        return _looked(photo, least)
+    except TooManyPixelsError as error:
+        photo.size = (error.height, error.width)
+        if error.width * error.height > max_pixels:
+            raise too_large(photo.name, error.width, error.height, max_pixels) from error
+        return None
 
 
-def look(photo: Upload, *, max_pixels: int) -> tuple[Path, Shown]:
-    """The thumbnail of a photograph, and what to show of it; ``InputError`` if it is broken."""
+def _looked(photo: Upload, max_pixels: int) -> tuple[Path, Shown]:
     small = small_picture(photo.path, REDUCED_PX, max_pixels=max_pixels)
     thumbnail = photo.folder / "thumbnail.webp"
     shown = _shown(photo.path, small, photo.folder / "shown.webp")

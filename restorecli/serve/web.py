@@ -26,7 +26,7 @@ from restorecli.images import identify
 from restorecli.report.pictures import BROWSER_FORMATS
 from restorecli.serve.album import Album, Run, Upload
 from restorecli.serve.archive import zipped
-from restorecli.serve.looking import can_look_at_once, kind_of
+from restorecli.serve.looking import kind_of
 from restorecli.serve.names import plain_name
 from restorecli.serve.page import PARTS, page
 from restorecli.serve.settings import WHOLE, Settings, Wish, networks, offers
@@ -133,10 +133,9 @@ class Pages:
             ) from error
 
     def _examine(self, photo: Upload) -> None:
-        """Refuse what is no picture, now if that can be known beside a run."""
-        max_pixels = self._settings.limits.pixels
-        if can_look_at_once(photo, kind_of(photo.path), max_pixels=max_pixels):
-            self._worker.look(photo)
+        """Refuse what is no picture, as far as that can be known beside a run."""
+        kind_of(photo.path)
+        self._worker.look(photo, at_once=True)
 
     async def again(self, request: Request) -> Response:
         """Restore a photograph that is here in another way."""

@@ -114,13 +114,19 @@ class Worker:
         engines = (replace(e, strength=run.wish.strength) for e in self._engine.engines)
         return Chain(engines=tuple(engines))
 
-    def look(self, photo: Upload) -> None:
-        """Make what the page shows of a photograph; ``InputError`` if it is broken."""
+    def look(self, photo: Upload, *, at_once: bool = False) -> None:
+        """Make what the page shows of a photograph; ``InputError`` if it is of no use.
+
+        A large one is left for later where it is to be done ``at_once``, beside a run.
+        """
         with self._looking:
-            thumbnail, seen = look(photo, max_pixels=self._settings.limits.pixels)
+            found = look(photo, max_pixels=self._settings.limits.pixels, at_once=at_once)
+        if found is None:
+            return
 
         def keep() -> None:
-            photo.thumbnail, photo.shown, photo.looked_at = thumbnail, seen, True
+            photo.thumbnail, photo.shown = found
+            photo.looked_at = True
 
         self._album.change(keep)
 
