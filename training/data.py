@@ -129,7 +129,10 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
         margin = self.task.margin_px
         clean = self.suitable_crop(self.patch_px + 2 * margin, rng)
         degraded = clean
-        if not rng.random() < self.task.clean_share:
+        if rng.random() < self.task.clean_share:
+            if self.task.spared is not None:
+                degraded = clean = self.task.spared(clean, rng)
+        else:
             result = self.degrade(clean, rng)
             degraded, clean = result if isinstance(result, tuple) else (result, clean)
         inner = slice(margin, margin + self.patch_px)

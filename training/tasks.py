@@ -13,6 +13,7 @@ from restorecli.degradations.haze import haze_and_sky, looks_hazy
 from restorecli.degradations.noise import any_noise
 from restorecli.degradations.rain import Rain
 from restorecli.degradations.snow import Snow
+from training.spared import spared
 
 # Half the pixels a side and twice the channels of a network on single pixels: the same cost, four
 # times the parameters.
@@ -40,6 +41,7 @@ class Task:
     network: str = NETWORKS["hint"][0]
     options: Mapping[str, Any] = field(default_factory=lambda: dict(COMPACT))
     clean_share: float = 0.0  # share left as it is: what is not degraded must not change
+    spared: Degrade | None = None  # makes of such a one what only looks degraded
     margin_px: int = 0  # how far outside a patch the degradation needs to see
     pair_share: float = 0.0  # share of samples from real pairs, where such are given
     scene: bool = False  # samples show most of a photograph, shrunk
@@ -54,8 +56,8 @@ def of_network(kind: str, **settings: Any) -> Task:
 
 
 TASKS: dict[str, Task] = {
-    "derain": Task(degradation=Rain, clean_share=0.08),
-    "desnow": Task(degradation=Snow, clean_share=0.1),
+    "derain": Task(degradation=Rain, clean_share=0.15, spared=spared),
+    "desnow": Task(degradation=Snow, clean_share=0.12, spared=spared),
     "dehaze": of_network(
         "hint-affine",
         degradation=lambda: haze_and_sky,
@@ -67,7 +69,11 @@ TASKS: dict[str, Task] = {
     "denoise": Task(degradation=lambda: any_noise, clean_share=0.03),
     "lowlight": of_network("hint-exposure", degradation=lambda: night, scene=True, pair_share=0.5),
     "deblur": Task(
-        degradation=lambda: any_motion, clean_share=0.06, margin_px=FAR_MARGIN_PX, pair_share=0.1
+        degradation=lambda: any_motion,
+        clean_share=0.1,
+        spared=spared,
+        margin_px=FAR_MARGIN_PX,
+        pair_share=0.1,
     ),
     "defocus": of_network(
         "glmha-text", degradation=lambda: any_defocus, clean_share=0.06, margin_px=MARGIN_PX

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from restorecli.machine.allocator import keep_freed_memory
 from restorecli.networks import NETWORKS
-from restorecli.networks.loss import FFT_WEIGHT, loss_of
+from restorecli.networks.loss import FFT_WEIGHT, balanced, losses_of
 from training.data import Batches, load_pairs, load_photographs
 from training.stepping import EAGER_STEPS, Stepper
 from training.tasks import NETWORKS as KINDS
@@ -60,6 +60,7 @@ class Recipe:
     clip_norm: float = 0.5
     ema: float = 0.999
     fft_weight: float = FFT_WEIGHT
+    balance: float = 0.0  # see networks.loss.balanced; 0: every sample counts by its error
 
 
 def learning_rate_at(step: int, recipe: Recipe, progress: float | None = None) -> float:
@@ -110,7 +111,8 @@ class Training(Stepper):
         """Loss of a batch: uint8 (B, 3, p, p) each → scalar, float32."""
         x, y = degraded.float() / 255, clean.float() / 255
         restored, rough = self.forward(x)
-        loss = loss_of(restored, y, self.recipe.fft_weight)
+        losses = losses_of(restored, y, self.recipe.fft_weight)
+        loss = balanced(losses, self.recipe.balance) if self.recipe.balance else losses.mean()
         return loss if rough is None else loss + self.smoothness * rough
 
     def advance(self, degraded: Tensor, clean: Tensor, progress: float | None = None) -> Tensor:
