@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 FFT_WEIGHT = 0.03  # of the Fourier amplitudes
