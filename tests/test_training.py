@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from restorecli.degradations.rain import MAP_PX, Rain, streak_map
 from restorecli.degradations.snow import Snow
-from restorecli.networks.loss import loss_of
+from restorecli.networks.loss import balanced, loss_of
 from tests.conftest import TINY
 from training import ablation, export, pack, tasks
 from training import train as trainer
@@ -115,6 +115,24 @@ def test_the_loss_of_a_constant_shift_is_known():
     expected = 0.5 + 0.03 * (0.5 * 8) / 40
     assert loss_of(shifted, clean, 0.03).item() == pytest.approx(expected, rel=1e-5)
     assert loss_of(clean, clean, 0.03).item() == 0
+
+
+def test_a_balanced_loss_counts_every_picture_by_the_inverse_of_its_own():
+    losses = torch.tensor([0.1, 0.3], requires_grad=True)
+    loss = balanced(losses, 0.1)  # weights 5 and 2.5
+    assert loss.item() == pytest.approx((5 * 0.1 + 2.5 * 0.3) / 7.5)
+    loss.backward()
+    assert losses.grad.tolist() == pytest.approx([5 / 7.5, 2.5 / 7.5])
+
+
+def test_what_is_spared_is_the_same_before_and_after_and_not_always_the_photograph(photographs):
+    task = replace(tasks.TASKS["desnow"], clean_share=1.0)
+    plain = replace(task, spared=None)
+    batches, others = (batches_of(photographs, t, patch_px=32, size=40) for t in (task, plain))
+    degraded, clean = batches[0]
+    assert torch.equal(degraded, clean)
+    changed = (clean != others[0][1]).flatten(1).any(1).float().mean()
+    assert 0.2 < changed < 0.9
 
 
 def test_rain_only_brightens_and_stays_in_range(rain):
