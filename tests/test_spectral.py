@@ -30,6 +30,7 @@ from restorecli.spectral.reading import read_cube
 from restorecli.spectral.writing import write_cube
 from restorecli.weights.checkpoint import LoadedSpectralModel
 from tests.conftest import save_weights
+from training.spectral.evaluate import BackProjection
 
 ONE_STAGE = {"stage": 1}
 CASSI = {"num_blocks": [1, 1, 1]}
@@ -372,3 +373,23 @@ def test_a_report_shows_picture_cube_and_reference(cli, photo_file, tmp_path):
     assert all(url.startswith("data:image/") for url in shown.values())
     assert shown["Restored"] == shown["Reference"] != shown["Input"]
     assert "Three numbers do not determine a spectrum" in page
+
+
+def test_the_bundled_network_of_a_snapshot_camera_sees_more_than_the_measurement(cli, tmp_path):
+    rng = np.random.default_rng(1)
+    mask = rng.random((64, 64)).astype(np.float32)
+    blocks = rng.random((2, 8, 8)).repeat(8, 1).repeat(8, 2)
+    ramp = np.linspace(0, 1, 28)[:, None, None]
+    cube = (0.1 + 0.7 * (ramp * blocks[0] + (1 - ramp) * blocks[1])).astype(np.float32)
+    planes = torch.from_numpy(cube)[None]
+    y = cassi_measurement(planes, torch.from_numpy(mask))
+    scipy.io.savemat(tmp_path / "mask.mat", {"mask": mask})
+    scipy.io.savemat(tmp_path / "meas.mat", {"meas": y[0].numpy()})
+    out = tmp_path / "cube.mat"
+    ended = cli("spectral", tmp_path / "meas.mat", "--mask", tmp_path / "mask.mat", "-o", out)
+    assert ended.exit_code == 0, ended.stderr
+    made = read_cube(out)
+    assert made.wavelengths_nm == CASSI_NM
+    by_itself = BackProjection()(cassi_input(y), torch.from_numpy(mask))[0].numpy()
+    errors = [np.sqrt(np.square(found - cube).mean()) for found in (made.bands, by_itself)]
+    assert errors[0] < 0.7 * errors[1], errors

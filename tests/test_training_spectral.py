@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from restorecli.weights.checkpoint import load_spectral_model
 from training.spectral import data, train
@@ -85,6 +86,21 @@ def test_what_is_exported_is_a_network_that_the_command_can_read(pack, tmp_path)
     assert stored.keys() == trained.keys()
     for key, value in trained.items():
         torch.testing.assert_close(stored[key].float(), value, atol=1e-3, rtol=1e-3)
+
+
+def test_a_network_may_start_from_another_and_glmha_from_the_published_attention(pack, tmp_path):
+    csa, same, low = (tmp_path / f"{name}.safetensors" for name in ("csa", "same", "low"))
+    run(pack, tmp_path / "csa", "csa", "--steps", "1", "--export", str(csa))
+    started = "--steps", "0", "--start", str(csa), "--export"
+    run(pack, tmp_path / "same", "csa", *started, str(same))
+    run(pack, tmp_path / "low", "glmha", *started, str(low))
+    full, again, few = (load_file(path) for path in (csa, same, low))
+    assert all(torch.equal(value, again[key]) for key, value in full.items())
+    block = "body.0.bottleneck.blocks.0.0"  # four heads of 31 channels, of which 23 are kept
+    assert torch.equal(few[f"{block}.to_q.weight"], full[f"{block}.to_k.weight"])
+    heads = full[f"{block}.to_q.weight"].unflatten(0, (4, 31))
+    assert torch.equal(few[f"{block}.to_k.weight"].unflatten(0, (4, 23)), heads[:, :23])
+    assert torch.equal(few["conv_out.weight"], full["conv_out.weight"])
 
 
 BARE = """

@@ -3,7 +3,8 @@
 ``python -m training.spectral.evaluate --cave CAVE_FOLDER --models ID …`` scores models of
 ``weights.toml`` (or safetensors and checkpoint files) on CAVE's held-out scenes at half size: the
 picture is the cube seen by the CIE 1931 observer under D65, in 8-bit sRGB. A CASSI model is
-measured through ``--mask``. ``--fit FILE`` first writes the regression, fitted to the other scenes.
+measured through ``--mask``; ``back-projection`` among the models is no network, but each pixel's
+share of the measurement. ``--fit FILE`` first writes the regression, fitted to the other scenes.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from training.spectral.data import (
     scene_names,
 )
 
-SCORES = ("psnr_bands", "rmse", "mrae_floor", "sam", "sam_bright")
+BACK_PROJECTION = "back-projection"  # what a measurement says by itself, for --models
 
 
 def photographs(folder: Path, name: str) -> tuple[Tensor, Tensor]:
@@ -71,6 +72,8 @@ def save(
 
 def loaded(model: str) -> nn.Module:
     """A network by id, from a safetensors file, or the average of a training checkpoint."""
+    if model == BACK_PROJECTION:
+        return BackProjection()
     path = Path(model)
     if path.suffix == ".pt":
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -82,13 +85,24 @@ def loaded(model: str) -> nn.Module:
     return load_spectral_model(entry, path if path.exists() else None).network
 
 
+class BackProjection(nn.Module):
+    """Φᵀ(ΦΦᵀ)⁻¹ y: spreads every value of the measurement over the bands that it may come from."""
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """``x`` as ``cassi_input`` makes it, mask (H, W) → (B, 28, H, W)."""
+        bands = x.shape[1]
+        through = cassi_measurement(mask.expand(1, bands, -1, -1), mask)  # diagonal of ΦΦᵀ
+        weight = cassi_input(through) * (bands / 2)
+        return x * (bands / 2) * mask / weight.clamp_min(1e-6)
+
+
 def reconstruction(network: nn.Module, mask: Tensor | None) -> Callable[[Path, str], Any]:
     """(folder, scene) → clamped cube and the true one, both (bands, H, W)."""
 
     def of(folder: Path, name: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         rgb, cube = photographs(folder, name)
         with torch.inference_mode():
-            if isinstance(network, MSTCassi):
+            if isinstance(network, MSTCassi | BackProjection):
                 assert mask is not None
                 cube = cassi_bands(cube, between_bands())
                 made = network(cassi_input(cassi_measurement(cube, mask)), mask)
@@ -108,6 +122,7 @@ def main() -> None:
     parser.add_argument("--fit", type=Path, help="write the regression to this file")
     parser.add_argument("--models", nargs="*", default=[])
     parser.add_argument("--mask", type=Path)
+    parser.add_argument("--protocol", choices=sorted(SPECTRAL_PROTOCOLS), default="cave")
     parser.add_argument("--by-scene", action="store_true")
     args = parser.parse_args()
     if args.fit:
@@ -118,14 +133,15 @@ def main() -> None:
     mask = None
     if args.mask:
         mask = torch.from_numpy(read_plane(args.mask, ("mask",), "mask"))
-    print(f"| model | {' | '.join(SCORES)} |\n|---|{'---:|' * len(SCORES)}")
+    protocol = SPECTRAL_PROTOCOLS[args.protocol]
+    print(f"| model | {' | '.join(protocol.keys)} |\n|---|{'---:|' * len(protocol.keys)}")
     for model in args.models:
         score = reconstruction(loaded(model), mask)
         table = []
         for name in HELD_OUT:
             made, true = score(args.cave, name)
-            scores = score_cubes(made, true, SPECTRAL_PROTOCOLS["cave"])
-            table.append([scores[key] for key in SCORES])
+            scores = score_cubes(made, true, protocol)
+            table.append([scores[key] for key in protocol.keys])
             if args.by_scene:
                 print(f"| {model}: {name} | {' | '.join(f'{v:.4f}' for v in table[-1])} |")
         means = np.mean(table, 0)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -72,6 +73,7 @@ class Recipe:
     batch: int
     side_px: int
     seed: int
+    start: str = ""  # name of the file whose weights it starts from; empty: a regression
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4
     clip_norm: float = 0.5
@@ -104,10 +106,41 @@ def start_from_regression(network: MSTPlusPlus, crops: Crops) -> None:
         network.conv_out.weight.mul_(0.1)
 
 
+def start_from(network: nn.Module, path: Path) -> None:
+    """Take over another network's weights; of S-MSA, GLMHA keeps the first channels of every head.
+
+    What S-MSA calls ``to_k`` plays the query, so GLMHA's ``to_q`` comes from it and its ``to_k``
+    from ``to_q``. What the other does not have stays as it is.
+    """
+    start, own = safetensors.torch.load_file(path), network.state_dict()
+    low_rank = any(".calibration." in key for key in own) > any(
+        ".calibration." in key for key in start
+    )
+    swapped = {"to_q": "to_k", "to_k": "to_q"} if low_rank else {}
+    found = {}
+    for key, value in own.items():
+        *before, name, last = key.split(".")
+        source = start.get(".".join([*before, swapped.get(name, name), last]))
+        if source is not None and source.shape[1:] == value.shape[1:]:
+            heads = len(own.get(".".join([*before, "rescale"]), [1]))
+            kept = source.unflatten(0, (heads, -1))[:, : len(value) // heads].flatten(0, 1)
+            if kept.shape == value.shape:
+                found[key] = kept.float()
+    network.load_state_dict({**own, **found})
+    print(f"starts from {len(found)} of {len(own)} tensors", flush=True)
+
+
 class Training(Stepper):
     """A network that learns spectra; the loss is told by its kind."""
 
-    def __init__(self, recipe: Recipe, crops: Crops, mask: Tensor, device: torch.device) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        crops: Crops,
+        mask: Tensor,
+        device: torch.device,
+        start: Path | None = None,
+    ) -> None:
         torch.manual_seed(recipe.seed)
         self.recipe, self.crops = recipe, crops
         self.kind = KINDS[recipe.kind]
@@ -116,7 +149,9 @@ class Training(Stepper):
         self.mask = mask.to(device)
         self.between = between_bands().to(device)
         network = self.kind.network(**self.kind.options)
-        if isinstance(network, MSTPlusPlus):
+        if start is not None:
+            start_from(network, start)
+        elif isinstance(network, MSTPlusPlus):
             start_from_regression(network, crops)
         network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         super().__init__(network, recipe, device)
@@ -178,6 +213,8 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--side", type=int, default=64, help="of a crop, in pixels")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--start", type=Path, help="safetensors file whose weights it takes over")
+    parser.add_argument("--rate", type=float, default=1e-3, help="highest learning rate")
     parser.add_argument("--validate", action="store_true", help="on some of the scenes, left out")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--eager", action="store_true", help="on a GPU: no CUDA graph")
@@ -245,9 +282,11 @@ def main() -> None:
         batch=args.batch,
         side_px=args.side,
         seed=args.seed,
+        start=args.start.name if args.start else "",
+        learning_rate=args.rate,
     )
     seen = (scenes[name] for name in names if name not in left_out)
-    training = Training(recipe, Crops(seen, args.seed, args.device), mask, device)
+    training = Training(recipe, Crops(seen, args.seed, args.device), mask, device, args.start)
     args.out.mkdir(parents=True, exist_ok=True)
     train(training, args, [scenes[name] for name in sorted(left_out)])
     if args.export:
