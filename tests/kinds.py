@@ -63,6 +63,15 @@ def with_segments(data, *segments):
     return data[:end] + b"".join(segment(*s) for s in segments) + data[end:]
 
 
+def segments(data):
+    """(marker, content) in front of the pixels."""
+    at = 2
+    while data[at + 1] != 0xDA:
+        (size,) = struct.unpack_from(">H", data, at + 2)
+        yield data[at + 1], data[at + 4 : at + 2 + size]
+        at += 2 + size
+
+
 def xmp_segment(packet):
     return 0xE1, b"http://ns.adobe.com/xap/1.0/\0" + packet.encode()
 

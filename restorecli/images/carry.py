@@ -8,7 +8,6 @@ another container has a place for is translated (`PLACES`), and the rest left be
 from __future__ import annotations
 
 import io
-import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -38,16 +37,15 @@ PLACES = {  # kind of metadata → containers that have a place for it
     "clip behind the picture": {"JPEG"},
 }
 LONGEST_EXIF = jpeg.LONGEST - len(jpeg.EXIF)
-LONGEST_XMP = jpeg.LONGEST - len(jpeg.XMP)
 THUMBNAIL_PX, THUMBNAIL_QUALITY = 160, 85
 IPTC_TAG, PHOTOSHOP_TAG = 0x83BB, 0x8649
 WASTED_BYTES = 1_024  # of an EXIF block that need not be avoided
-TRANSLATED = {"pHYs", "cICP", "gAMA", "cHRM", "sRGB", "sBIT", "bKGD", "PLTE"}
-SRGB_GAMMAS = {struct.pack(">I", value) for value in (45_454, 45_455, 45_450)}
+TRANSLATED = {"cICP", "gAMA", "cHRM", "sRGB"}  # as colours or as a profile
 SIGNATURES = {"C2PA", "jumb"}  # of WebP and JPEG XL
 GAIN_MAP_WORDS = (b"hdr-gain-map", b"HDRGainMap", b"hdrgainmap")
 PICTURE_ENTRIES = 0xB002  # of the directory of a multi-picture file
 KINDS_OF_APP = (
+    (jpeg.EXIF, "a second EXIF block"),
     (b"FLIR\0", "FLIR's thermal data"),
     (b"FPXR\0", "FlashPix data"),
     (b"Ducky", "Photoshop's save-for-web data"),
@@ -82,6 +80,8 @@ def of_jpeg(segments: jpeg.Segments) -> Arrived:
         elif part.name == "APP0" and part.data.startswith(b"JFIF\0"):
             if len(part.data) >= 14:
                 kept.append(part)
+        elif part.name == "APP1" and part.data.startswith(jpeg.EXIF):
+            kept.append(Part(part.name, jpeg.EXIF + ifd.upright(part.data[len(jpeg.EXIF) :])))
         elif part.name != "APP14" or not part.data.startswith(jpeg.ADOBE):
             kept.append(part)
     if packet and xmp.has(packet, xmp.GAIN_MAPS, xmp.APPLE_GAIN_MAPS, "GainMap"):
@@ -170,9 +170,8 @@ def upright(arrived: Arrived, *, was_turned: bool) -> Arrived:
 def moved(carried: Carried, kind: str) -> tuple[Carried, tuple[str, ...]]:
     """What a file of format ``kind`` gets of ``carried``, and notes on what stays behind."""
     notes: list[str] = []
-    if carried.container == kind:
-        pass
-    else:
+    if carried.container != kind:
+        carried = _with_long_xmp(carried)
         notes += [
             f"{name} is not kept: {kind} has no place for it" for name in _left(carried, kind)
         ]
@@ -188,10 +187,20 @@ def moved(carried: Carried, kind: str) -> tuple[Carried, tuple[str, ...]]:
         # A second directory would make it a TIFF of two pages.
         carried = replace(carried, exif=ifd.with_thumbnail(carried.exif, None, (0, 0)))
         notes.append("thumbnail in EXIF: not kept, as TIFF has no place for it")
-    if kind == "JPEG":
+    if kind == "JPEG" and carried.container != kind:  # there it came in several segments
         carried, more = _short_enough(carried)
         notes += more
     return carried, tuple(notes)
+
+
+def _with_long_xmp(carried: Carried) -> Carried:
+    """``carried`` with both packets of a JPEG's XMP in one, as other containers hold it."""
+    pieces = [p.data for p in carried.parts if p.data.startswith(jpeg.LONG_XMP)]
+    whole = xmp.joined(carried.xmp, jpeg.long_xmp(pieces)) if carried.xmp and pieces else None
+    if whole is None:
+        return carried
+    parts = tuple(p for p in carried.parts if p.data not in pieces)
+    return replace(carried, xmp=whole, parts=parts)
 
 
 def _left(carried: Carried, kind: str) -> Iterator[str]:
@@ -232,8 +241,8 @@ def named(part: Part, carried: Carried) -> str | None:
             return "the second part of XMP"
         kinds = (name for start, name in KINDS_OF_APP if part.data.startswith(start))
         return next(kinds, f"segment {part.name}")
-    if part.name == "gAMA" and part.data not in SRGB_GAMMAS:
-        return "the gamma of its colours (gAMA)"
+    if part.name == "pHYs" and carried.dpi:
+        return None
     if part.name in TRANSLATED or (part.data == b"Comment\0" + (carried.comment or b"\0")):
         return None
     if part.name in {"tEXt", "zTXt", "iTXt"}:
@@ -268,7 +277,7 @@ def _translated(carried: Carried, kind: str) -> tuple[Carried, list[str]]:
 
 
 def _short_enough(carried: Carried) -> tuple[Carried, list[str]]:
-    """``carried`` with EXIF and XMP that fit into one segment of a JPEG each."""
+    """``carried`` with EXIF that fits into one segment, which is all that most programs read."""
     notes = []
     exif = carried.exif
     if exif and len(exif) > LONGEST_EXIF:
@@ -280,9 +289,6 @@ def _short_enough(carried: Carried) -> tuple[Carried, list[str]]:
     if exif and len(exif) > LONGEST_EXIF:
         exif = None
         notes.append("EXIF is not kept: it is too long for JPEG")
-    if carried.xmp and len(carried.xmp) > LONGEST_XMP:
-        carried = replace(carried, xmp=None)
-        notes.append("XMP is not kept: it is too long for JPEG")
     return replace(carried, exif=exif or None), notes
 
 

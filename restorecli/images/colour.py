@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import ImageCms
 
 from restorecli.errors import InputError, OutputError
-from restorecli.images.photo import WHITE, Colours, Photo, Pixels
+from restorecli.images.photo import WHITE, Carried, Colours, Photo, Pixels
 
 SRGB_PRIMARIES, SRGB_CURVE, UNSPECIFIED = 1, 13, 2
 # ISO/IEC 23091-2, table 2: red, green, blue and white as (x, y).
@@ -29,6 +30,8 @@ PRIMARIES: dict[int, tuple[tuple[float, float], ...]] = {
 }
 LIGHT_OF_SCREENS = {16: "PQ", 18: "HLG"}  # brighter than white: no profile of a still says that
 CURVE_STEPS = 4_096
+SRGB_POINTS = (31_270, 32_900, 64_000, 33_000, 30_000, 60_000, 15_000, 6_000)  # as cHRM has them
+USUAL_GAMMA, USUAL_POINT = 500, 200  # what writers round away
 
 
 def is_srgb(colours: Colours | None) -> bool:
@@ -56,6 +59,12 @@ def profile_of(colours: Colours, name: str, *, gray: bool) -> bytes:
             f"Cannot write {name}: what its code points {colours[:2]} mean is not known here.",
             hint="Choose --format png or --format avif, which keep them.",
         )
+    return _profile(primaries, curve, gray=gray)
+
+
+def _profile(
+    primaries: tuple[tuple[float, float], ...], curve: NDArray[np.float64], *, gray: bool
+) -> bytes:
     import imagecodecs
 
     steps = np.rint(curve * 65_535).astype(np.uint16)
@@ -79,6 +88,37 @@ def _curve(transfer: int) -> NDArray[np.float64] | None:
         return np.where(x < 0.0913, x / 4, ((x + 0.1115) / 1.1115) ** (1 / 0.45))
     gamma = {4: 2.2, 5: 2.8, 8: 1.0, 17: 2.6}.get(transfer)
     return None if gamma is None else x**gamma
+
+
+def profile_of_png(carried: Carried, *, gray: bool) -> bytes | None:
+    """An ICC profile that says what ``gAMA`` and ``cHRM`` of a PNG say; ``None`` if that is sRGB.
+
+    They count where nothing better is there (PNG, section 13.13). Raises ``ValueError`` for
+    values that mean no colours.
+    """
+    named = {part.name: part.data for part in carried.parts}
+    if carried.container != "PNG" or carried.icc_profile or {"cICP", "sRGB"} & named.keys():
+        return None
+    (gamma,) = struct.unpack(">I", named["gAMA"]) if len(named.get("gAMA", b"")) == 4 else (45_455,)
+    points = (
+        struct.unpack(">8I", named["cHRM"]) if len(named.get("cHRM", b"")) == 32 else SRGB_POINTS
+    )
+    is_usual = abs(gamma - 45_455) < USUAL_GAMMA
+    if is_usual and all(abs(a - b) < USUAL_POINT for a, b in zip(points, SRGB_POINTS, strict=True)):
+        return None
+    if not gamma or not all(points[1::2]):
+        raise ValueError("its gamma or its primaries are zero")
+    curve = _curve(SRGB_CURVE) if is_usual else np.linspace(0, 1, CURVE_STEPS) ** (100_000 / gamma)
+    assert curve is not None
+    pairs = [(x / 100_000, y / 100_000) for x, y in zip(points[::2], points[1::2], strict=True)]
+    return _profile((*pairs[1:], pairs[0]), curve, gray=gray)
+
+
+def curve_from_light() -> NDArray[np.uint16]:
+    """For each light of 16 bits the number that sRGB has for it."""
+    x = np.arange(65_536) / 65_535
+    shown = np.where(x <= 0.0031308, x * 12.92, 1.055 * x ** (1 / 2.4) - 0.055)
+    return np.rint(shown * 65_535).astype(np.uint16)
 
 
 def srgb_profile() -> bytes:

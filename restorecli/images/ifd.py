@@ -19,6 +19,7 @@ WIDTH, HEIGHT, EXIF_WIDTH, EXIF_HEIGHT = 0x0100, 0x0101, 0xA002, 0xA003
 THUMBNAIL, THUMBNAIL_SIZE, COMPRESSION = 0x0201, 0x0202, 0x0103
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4,
          16: 8, 17: 8, 18: 8, 129: 1}  # fmt: skip
+TOO_WIDE = {13, 16, 17, 18}  # numbers of 64 bits, and offsets of directories that are not known
 MOST_ENTRIES = 4_096
 FARTHEST_NOTE = 64 << 20  # a note behind this moves: the block would be mostly empty
 SHORT, LONG, UNDEFINED = 3, 4, 7
@@ -324,10 +325,22 @@ def copied(
     return bytes(target.data), target.gap
 
 
+def left_behind(data: bytes, structure: Collection[int]) -> list[str]:
+    """Notes on tags of the first directory that `copied` leaves behind: their type has no place."""
+    source = block_of(data)
+    if source is None:
+        return []
+    entries = source.first().entries
+    tags = [e.tag for e in entries if e.kind in TOO_WIDE and e.tag not in {*structure, *POINTERS}]
+    return [
+        f"tag {tag}, a number of 64 bits or a directory of its own, is not kept" for tag in tags
+    ]
+
+
 def _copy_directory(
     source: Block, directory: Directory, target: _Copy, drop: Collection[int], depth: int = 0
 ) -> int | None:
-    entries = [e for e in directory.entries if (e.tag not in drop and e.kind not in {16, 17, 18})
+    entries = [e for e in directory.entries if (e.tag not in drop and e.kind not in TOO_WIDE)
                or e.tag in POINTERS - set(drop)]  # fmt: skip
     if not entries or depth > 2:  # directories in a circle
         return None

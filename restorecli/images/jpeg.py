@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from restorecli.images.photo import Carried, Part
@@ -16,6 +17,13 @@ EXIF, XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 LONG_XMP = b"http://ns.adobe.com/xmp/extension/\0"
 ICC, PHOTOSHOP, ADOBE, MPF = b"ICC_PROFILE\0", b"Photoshop 3.0\0", b"Adobe", b"MPF\0"
 LONGEST = 65_533  # bytes that a segment can hold
+LONG_PIECE = 65_000
+SHORT_PACKET = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF '
+    b'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" '
+    b'xmlns:xmpNote="http://ns.adobe.com/xmp/note/" xmpNote:HasExtendedXMP="NAME"/></rdf:RDF>'
+    b"</x:xmpmeta>"
+)
 DENSITY_UNITS = {1: 1.0, 2: 2.54}
 NEXT_MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")  # not stuffed, not a restart
 
@@ -155,7 +163,7 @@ def carried(segments: Segments) -> Carried:
     for marker, content in segments.before:
         if marker in DECODING or not (marker == COM or 0xE0 <= marker <= 0xEF):
             continue
-        if marker == 0xE1 and content.startswith(EXIF) and not found["exif"]:
+        if marker == 0xE1 and content.startswith(EXIF) and _goes_on(content, found["exif"]):
             found["exif"].append(content[len(EXIF) :])
         elif marker == 0xE1 and content.startswith(XMP) and not found["xmp"]:
             found["xmp"].append(content[len(XMP) :])
@@ -171,7 +179,7 @@ def carried(segments: Segments) -> Carried:
     pieces = sorted(p for p in found["icc"] if len(p) > 2)  # each begins with its number
     return Carried(
         container="JPEG",
-        exif=found["exif"][0] if found["exif"] else None,
+        exif=b"".join(found["exif"]) or None,
         xmp=found["xmp"][0] if found["xmp"] else None,
         icc_profile=b"".join(piece[2:] for piece in pieces) or None,
         photoshop=b"".join(found["photoshop"]) or None,
@@ -182,6 +190,11 @@ def carried(segments: Segments) -> Carried:
         jpeg_sampling=tuple(c[1:3] for c in segments.frame.components) if segments.frame else (),
         bits=segments.frame.bits if segments.frame else 0,
     )
+
+
+def _goes_on(content: bytes, exif: list[bytes]) -> bool:
+    """Whether an EXIF segment is the first one, or holds more of what did not fit into that."""
+    return not exif or content[len(EXIF) : len(EXIF) + 2] not in {b"II", b"MM"}
 
 
 def _density(jfif: bytes) -> tuple[float, float] | None:
@@ -210,9 +223,10 @@ def with_parts(data: bytes, carried: Carried) -> bytes:
     jfif = [p.data for p in carried.parts if p.name == "APP0" and p.data.startswith(b"JFIF\0")]
     first = [(0xE0, jfif[0] if jfif else _jfif(carried.dpi))]
     if carried.exif:
-        first.append((0xE1, EXIF + carried.exif))
+        pieces = _pieces(carried.exif, LONGEST - len(EXIF))
+        first += [(0xE1, EXIF + piece) for piece in pieces]
     if carried.xmp:
-        first.append((0xE1, XMP + carried.xmp))
+        first += _xmp_segments(carried.xmp)
     first += _icc_segments(carried.icc_profile or b"")
     first += [(0xED, PHOTOSHOP + piece) for piece in _pieces(carried.photoshop or b"", 60_000)]
     others = [
@@ -230,6 +244,32 @@ def with_parts(data: bytes, carried: Carried) -> bytes:
 def _jfif(dpi: tuple[float, float] | None) -> bytes:
     across, down = (min(max(round(value), 1), 65_535) for value in dpi or (1, 1))
     return b"JFIF\0\1\1" + struct.pack(">BHHBB", 1 if dpi else 0, across, down, 0, 0)
+
+
+def _xmp_segments(packet: bytes) -> list[tuple[int, bytes]]:
+    """One segment; of a longer packet one that refers to the segments that hold it."""
+    if len(packet) <= LONGEST - len(XMP):
+        return [(0xE1, XMP + packet)]
+    name = hashlib.md5(packet, usedforsecurity=False).hexdigest().upper().encode()
+    head = LONG_XMP + name + struct.pack(">I", len(packet))
+    found = [(0xE1, XMP + SHORT_PACKET.replace(b"NAME", name))]
+    for at in range(0, len(packet), LONG_PIECE):
+        piece = packet[at : at + LONG_PIECE]
+        found.append((0xE1, head + struct.pack(">I", at) + piece))
+    return found
+
+
+def long_xmp(pieces: Sequence[bytes]) -> bytes | None:
+    """The second packet of XMP, whose segments are ``pieces``; ``None`` if it is incomplete."""
+    packet, start = b"", len(LONG_XMP)
+    for piece in sorted(pieces, key=lambda one: one[start + 36 : start + 40]):
+        if len(piece) < start + 40 or int.from_bytes(piece[start + 36 : start + 40], "big") != len(
+            packet
+        ):
+            return None
+        packet += piece[start + 40 :]
+    size = int.from_bytes(pieces[0][start + 32 : start + 36], "big") if pieces else 0
+    return packet if packet and len(packet) == size else None
 
 
 def _icc_segments(profile: bytes) -> list[tuple[int, bytes]]:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from importlib.util import find_spec
+
+import numpy as np
 
 from restorecli.images.bmff import box, boxes
-from restorecli.images.photo import Carried, Colours, Part
+from restorecli.images.photo import Carried, Colours, Part, Photo, Pixels
 
 SIGNATURE = b"\0\0\0\x0cJXL \r\n\x87\n"
 CODESTREAM = b"\xff\x0a"
+DEEPER = 12  # bits, which a header says in as much room as 8
+LARGEST = 16 << 20  # bytes that packed EXIF or XMP may have
 RATIOS = {1: (1, 1), 2: (12, 10), 3: (4, 3), 4: (3, 2), 5: (16, 9), 6: (5, 4), 7: (2, 1)}
 STRUCTURE = {"JXL ", "ftyp", "jxlc", "jxlp", "jxll", "jxli", "jbrd", "Exif", "xml ", "brob"}
 
@@ -27,6 +32,7 @@ class Header:
     has_profile: bool = False
     colours: Colours | None = None
     is_animated: bool = False
+    depth_at: int = 0  # bit of the codestream where the depth is chosen, or 0
     transfer_at: int = 0  # bit of the codestream where the curve stands in four bits, or 0
 
 
@@ -82,6 +88,7 @@ def header(data: bytes) -> Header:
         if bits.take(1):
             is_animated = True
             return Header(width=width, height=height, is_animated=True)
+    depth_at = 16 + bits.at + 1
     depth, is_float = _depth(bits)
     bits.take(1)  # whether 16-bit buffers are enough
     for _ in range(bits.choice((0, 0), (1, 0), (2, 4), (1, 12))):
@@ -91,7 +98,7 @@ def header(data: bytes) -> Header:
     return Header(
         width=width, height=height, orientation=orientation, bits=depth, is_float=is_float,
         is_lossless=not is_xyb, has_profile=has_profile, colours=colours, is_animated=is_animated,
-        transfer_at=transfer_at,
+        transfer_at=transfer_at, depth_at=depth_at,
     )  # fmt: skip
 
 
@@ -183,6 +190,43 @@ def with_srgb_curve(stream: bytes) -> bytes:
     return value.to_bytes(64, "little") + stream[64:]
 
 
+def deepened(data: bytes) -> bytes:
+    """A JPEG XL of 8 bits whose light is coded, saying that it has `DEEPER` ones."""
+    stream = codestream(data)
+    at = data.index(stream[:64])
+    value = int.from_bytes(data[at : at + 64], "little")
+    value |= 2 << header(data).depth_at
+    return data[:at] + value.to_bytes(64, "little")[: len(data) - at] + data[at + 64 :]
+
+
+def profile_of(data: bytes) -> bytes | None:
+    """The colour profile inside the codestream; ``None`` if nothing here can read it."""
+    try:
+        import pylibjxl
+    except ImportError:
+        return None
+    return pylibjxl.decode(data, metadata=True)[1].get("icc")
+
+
+def with_profile(planes: Pixels, profile: bytes, *, distance: float | None) -> bytes:
+    """A codestream of uint8 planes with a colour profile; lossless without ``distance``."""
+    import pylibjxl
+
+    coding = {"lossless": True} if distance is None else {"distance": distance}
+    return bytes(pylibjxl.encode(np.ascontiguousarray(planes), icc=profile, **coding))
+
+
+def can_hold_profile(photo: Photo) -> bool:
+    """Whether `with_profile` takes these pixels with their profile."""
+    channels = 1 if photo.is_gray else 3
+    space = (photo.carried.icc_profile or b"")[16:20]
+    if photo.bits != 8 or space != (b"GRAY" if channels == 1 else b"RGB "):
+        return False
+    if channels == 1 and photo.alpha is not None:
+        return False
+    return find_spec("pylibjxl") is not None
+
+
 def _xy(bits: _Bits) -> None:
     for _ in range(2):
         bits.choice((0, 19), (524_288, 19), (1_048_576, 20), (2_097_152, 21))
@@ -199,6 +243,12 @@ def carried(data: bytes) -> Carried:
                 exif = content[4 + int.from_bytes(content[:4], "big") :].removeprefix(b"Exif\0\0")
             elif name == "xml ":
                 xmp = xmp or content
+            elif name == "brob" and (inner := _unpacked(content)) is not None:
+                kind, value = inner
+                if kind == "xml ":
+                    xmp = xmp or value
+                else:
+                    exif = exif or value[4 + int.from_bytes(value[:4], "big") :]
             elif name not in STRUCTURE or name == "brob":
                 parts.append(Part(name, content))
     head = header(data)
@@ -206,6 +256,26 @@ def carried(data: bytes) -> Carried:
         container="JXL", exif=exif or None, xmp=xmp, colours=head.colours, parts=tuple(parts),
         bits=head.bits, lossless=head.is_lossless,
     )  # fmt: skip
+
+
+def left_behind(data: bytes) -> tuple[str, ...]:
+    """Notes on boxes that say something of the pixels as they were."""
+    names = {name for name, _, _ in boxes(data)} if data.startswith(SIGNATURE) else set()
+    return ("the way back to the JPEG that it was made of is not kept",) * ("jbrd" in names)
+
+
+def _unpacked(content: bytes) -> tuple[str, bytes] | None:
+    """Kind and content of EXIF or XMP that Brotli has packed; ``None`` for all else."""
+    kind = content[:4].decode("latin-1")
+    if kind not in {"Exif", "xml "}:
+        return None
+    import imagecodecs
+
+    try:
+        value = bytes(imagecodecs.brotli_decode(content[4:], out=LARGEST))
+    except Exception:  # broken, or too large: it stays as it is
+        return None
+    return (kind, value.removeprefix(b"\xef\xbb\xbf")) if len(value) > 4 else None
 
 
 def with_parts(data: bytes, carried: Carried) -> bytes:

@@ -51,7 +51,7 @@ def without_thumbnail(data: bytes) -> bytes:
 
 def with_iptc(data: bytes, records: bytes) -> bytes:
     """The resources, with ``records`` added unless they have their own."""
-    if iptc_in(data) is not None:
+    if not records or iptc_in(data) is not None:
         return data
     head = b"8BIM" + struct.pack(">HHI", IPTC, 0, len(records))
     return data + head + records + b"\0" * (len(records) % 2)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from restorecli.images import photoshop
 from restorecli.images.photo import Carried, Colours, Part, Pixels
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -44,6 +45,17 @@ def chunks(data: bytes) -> Iterator[tuple[str, bytes]]:
         (length,) = struct.unpack_from(">I", data, at)
         yield data[at + 4 : at + 8].decode("latin-1"), data[at + 8 : at + 8 + length]
         at += 12 + length
+
+
+def end_of(data: bytes) -> int:
+    """Where the file should end, behind IEND; its length if that is missing."""
+    at = len(SIGNATURE)
+    while at + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, at)
+        if data[at + 4 : at + 8] == b"IEND":
+            return at + 12 + length
+        at += 12 + length
+    return len(data)
 
 
 def header(data: bytes) -> Header:
@@ -125,6 +137,8 @@ def carried(data: bytes) -> tuple[Carried, tuple[str, ...]]:
             parts.append(Part(name, content))
         elif name not in PIXELS:
             parts.append(Part(name, content, is_behind))
+    if behind := len(data) - end_of(data):
+        notes.append(f"{behind:,} bytes behind the end of the PNG are not kept")
     parts, more = _fitting(parts, data, head)
     named = {part.name: part.data for part in parts}
     comments = [p.data[8:] for p in parts if p.name == "tEXt" and p.data.startswith(b"Comment\0")]
@@ -248,8 +262,9 @@ def with_parts(data: bytes, carried: Carried) -> bytes:
         first.append(("eXIf", carried.exif))
     if carried.xmp:
         first.append(("iTXt", XMP_KEY + b"\0" * 5 + carried.xmp))
-    if carried.photoshop:
-        first.append(("zTXt", _hexadecimal(b"8bim", carried.photoshop)))
+    resources = photoshop.with_iptc(carried.photoshop or b"", carried.iptc or b"")
+    if resources:
+        first.append(("zTXt", _hexadecimal(b"8bim", resources)))
     if carried.comment and not any(p.data.startswith(b"Comment\0") for p in carried.parts):
         first.append(_comment(carried.comment))
     if carried.dpi and "pHYs" not in named:

@@ -254,6 +254,8 @@ def _from_bits(values: Pixels, bits: int) -> Pixels:
     """Values from 0 to 2^bits − 1 as uint8 if that is 255, else as uint16 from 0 to 65535."""
     if bits == 8:
         return values.astype(np.uint8)
+    if bits == 16:
+        return values.astype(np.uint16, copy=False)
     return np.rint(values.astype(np.float64) * (65_535 / (2**bits - 1))).astype(np.uint16)
 
 
@@ -340,22 +342,61 @@ def _read_jxl(name: str, data: bytes, max_pixels: int) -> tuple[Photo, int]:
     _refuse_size(name, head.width, head.height, max_pixels)
     if head.is_animated:
         _refuse_frames(name, 2)
-    if head.has_profile:
-        raise InputError(
-            f"Cannot restore {name}: this JPEG XL has a colour profile of its own, "
-            "which cannot be read yet.",
-            hint="Convert it to PNG or TIFF first.",
-        )
-    planes = imagecodecs.jpegxl_decode(data)
+    carried, notes = jxl.carried(data), jxl.left_behind(data)
+    if head.has_profile and head.is_lossless:
+        carried = replace(carried, icc_profile=_jxl_profile(name, data))
+    if head.has_profile and not head.is_lossless:
+        planes = _from_light(data, head)
+        notes = (*notes, BEYOND_SRGB)
+    else:
+        planes = imagecodecs.jpegxl_decode(data)
+        if planes.dtype.kind == "u":
+            planes = _from_bits(planes, head.bits)
     if planes.dtype.kind == "f":
         planes = planes.astype(np.float32)
         if not (planes.min() >= 0 and planes.max() <= 1):  # also true for NaN
             raise InputError(
                 f"Cannot restore {name}: its values go beyond 0 to 1.", hint="Scale them."
             )
-    photo = _photo(planes, carry.settled(jxl.carried(data)))
+    photo = _photo(planes, carry.settled(carried, notes))
     carried = replace(photo.carried, was_turned=head.orientation > 1)
     return replace(photo, carried=carried), 1
+
+
+BEYOND_SRGB = (
+    "converted to sRGB: decoders give its light, not its own colours; those beyond sRGB are cut"
+)
+
+
+def _jxl_profile(name: str, data: bytes) -> bytes:
+    profile = jxl.profile_of(data)
+    if profile is None:
+        raise InputError(
+            f"Cannot restore {name}: this JPEG XL has a colour profile of its own, and reading it "
+            "needs a further package.",
+            hint=install_hint("jxl"),
+        )
+    return profile
+
+
+def _from_light(data: bytes, head: jxl.Header) -> Pixels:
+    """SRGB of a lossy JPEG XL with a profile, which decoders give as linear light of sRGB.
+
+    Eight bits of that would be too few in the dark, so it is decoded to 12.
+    """
+    import imagecodecs
+
+    is_shallow = head.bits == 8 and not head.is_float
+    planes = imagecodecs.jpegxl_decode(jxl.deepened(data) if is_shallow else data)
+    if planes.dtype.kind == "f":
+        planes = np.rint(planes.clip(0, 1) * 65_535).astype(np.uint16)
+    else:
+        planes = _from_bits(planes, jxl.DEEPER if is_shallow else head.bits)
+    planes = planes.reshape(*planes.shape[:2], -1)
+    count = 3 if planes.shape[2] > 2 else 1
+    shown = colour.curve_from_light()[planes[..., :count]]
+    whole = np.concatenate([shown, planes[..., count:]], axis=-1)
+    return np.rint(whole / 257).astype(np.uint8) if is_shallow else whole
 
 
 def _read_bmp(name: str, data: bytes, max_pixels: int) -> tuple[Photo, int]:
@@ -368,24 +409,34 @@ def _read_bmp(name: str, data: bytes, max_pixels: int) -> tuple[Photo, int]:
         across, down = struct.unpack_from("<ii", data, 38)
         dpi = (across * 0.0254, down * 0.0254) if across > 0 and down > 0 else None
     carried = Carried(container="BMP", dpi=dpi, icc_profile=simple.bmp_profile(data), bits=8)
-    return _photo(planes, carry.Arrived(carried)), 1
+    return _photo(planes, carry.Arrived(carried, simple.bmp_colours_lost(data))), 1
 
 
 def _read_gif(name: str, data: bytes, max_pixels: int) -> tuple[Photo, int]:
     with Image.open(io.BytesIO(data), formats=("GIF",)) as picture:
         _refuse_size(name, *picture.size, max_pixels)
         _refuse_frames(name, getattr(picture, "n_frames", 1))
-        comment, xmp = picture.info.get("comment"), picture.info.get("xmp")
-    carried = Carried(container="GIF", comment=comment, xmp=xmp, bits=8)
-    return _photo(_planes_by_pillow(name, data), carry.Arrived(carried)), 1
+        xmp = picture.info.get("xmp")
+    comments, profile, others = simple.gif_blocks(data)
+    notes = tuple(f"application block {other} is not kept" for other in others)
+    carried = Carried(
+        container="GIF",
+        comment=b"\n".join(comments) or None,
+        xmp=xmp,
+        icc_profile=profile,
+        bits=8,
+    )
+    return _photo(_planes_by_pillow(name, data), carry.Arrived(carried, notes)), 1
 
 
 def _read_pnm(name: str, data: bytes, max_pixels: int) -> tuple[Photo, int]:
     width, height, _, start = simple.pnm_header(data)
     _refuse_size(name, width, height, max_pixels)
-    _, mark, comment = data[:start].partition(b"#")
-    carried = Carried(container="PNM", comment=comment.splitlines()[0].strip() if mark else None)
-    return _photo(simple.pnm_planes(data), carry.Arrived(carried)), 1
+    lines = (line.partition(b"#")[2].strip() for line in data[:start].splitlines())
+    carried = Carried(container="PNM", comment=b"\n".join(filter(None, lines)) or None)
+    further = simple.pnm_pictures_behind(data)
+    notes = (f"{further} further picture(s) behind the first one are not kept",) * bool(further)
+    return _photo(simple.pnm_planes(data), carry.Arrived(carried, notes, further)), 1
 
 
 def _read_tiff(name: str, data: bytes, max_pixels: int) -> tuple[Photo, int]:

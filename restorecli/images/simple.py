@@ -84,6 +84,69 @@ def bmp_profile(data: bytes) -> bytes | None:
     return profile if len(profile) == length and profile[36:40] == b"acsp" else None
 
 
+def bmp_colours_lost(data: bytes) -> tuple[str, ...]:
+    """Notes on what a BMP says of its colours and no profile here does."""
+    (size,) = struct.unpack_from("<I", data, 14)
+    if size < 108 or len(data) < 14 + size:
+        return ()
+    if data[70:74] == b"KNIL":  # a name in the file of somebody else's disk
+        return ("the colour profile that it names stands in another file; not kept",)
+    if data[70:74] == bytes(4) and any(data[74:122]):
+        return ("the primaries and gamma of its colours (BMP version 4) are not kept",)
+    return ()
+
+
+def gif_blocks(data: bytes) -> tuple[list[bytes], bytes | None, list[str]]:
+    """Comments of a GIF, its ICC profile, and the names of application blocks that say more."""
+    comments, others = list[bytes](), list[str]()
+    profile = None
+    at = 13 + (3 << (data[10] & 7) + 1 if data[10] & 0x80 else 0)
+    while at < len(data) and data[at] in b"\x21\x2c":
+        if data[at] == 0x2C:  # the picture: its colours, then pieces of what is packed
+            if at + 10 > len(data):
+                break
+            at += 11 + (3 << (data[at + 9] & 7) + 1 if data[at + 9] & 0x80 else 0)
+            _, at = _gif_pieces(data, at)
+            continue
+        label = data[at + 1 : at + 2]
+        pieces, at = _gif_pieces(data, at + 2)
+        if label == b"\xfe":
+            comments.append(b"".join(pieces))
+        elif label == b"\xff" and pieces:
+            if pieces[0] == b"ICCRGBG1012":
+                profile = b"".join(pieces[1:])
+            elif pieces[0] not in GIF_KNOWN:
+                others.append(pieces[0][:8].decode("latin-1").strip())
+    return comments, profile, others
+
+
+GIF_KNOWN = {b"NETSCAPE2.0", b"ANIMEXTS1.0", b"XMP DataXMP"}  # loops, and what is read elsewhere
+
+
+def _gif_pieces(data: bytes, at: int) -> tuple[list[bytes], int]:
+    """The pieces that stand at ``at``, and where they end."""
+    pieces = []
+    while at < len(data) and data[at]:
+        pieces.append(data[at + 1 : at + 1 + data[at]])
+        at += 1 + data[at]
+    return pieces, at + 1
+
+
+def pnm_pictures_behind(data: bytes) -> int:
+    """Further pictures of a PBM, PGM or PPM of plain bytes, which may follow one another."""
+    count = 0
+    while PNM.match(data) and data[1:2] in b"456":
+        try:
+            width, height, most, start = pnm_header(data)
+        except ValueError:
+            break
+        row = (width + 7) // 8 if data[1:2] == b"4" else width * (1 + 2 * (data[1:2] == b"6"))
+        size = row * height * (1 + (most > 255))
+        data = data[start + size :].lstrip()
+        count += 1
+    return max(count - 1, 0)
+
+
 def pnm_header(data: bytes) -> tuple[int, int, int, int]:
     """(width, height, largest value, where values begin) of a PBM, PGM or PPM."""
     at, numbers = 2, []

@@ -78,6 +78,7 @@ def read_tiff(name: str, data: bytes, *, max_pixels: int) -> tuple[Photo, int]:
                 hint="Split it into one file for each page.",
             )
         notes = [note for tag, note in LEFT_BEHIND.items() if tag in page.tags]
+        notes += ifd.left_behind(data, STRUCTURE)
         if len(file.pages) > 1:
             notes.append(f"{len(file.pages) - 1} smaller preview(s) behind it are not kept")
         arrived = carry.settled(_carried(page, data), notes)

@@ -85,8 +85,9 @@ def other_than_named(path: Path, photo: Photo) -> str | None:
 def lost_in(path: Path, photo: Photo, *, metadata: Keep = "keep") -> tuple[str, ...]:
     """Notes on metadata that the format of ``path`` cannot hold."""
     kind = format_of(path)
+    photo, told = _said_by_profile(photo, kind)
     carried = reduced(photo.carried, metadata)
-    notes = list(carry.moved(carried, kind)[1])
+    notes = [*told, *carry.moved(carried, kind)[1]]
     if photo.carried.trailer and not carried.trailer:
         notes.append("the clip behind the picture is not kept: it may tell where it was taken")
     if kind in NO_PROFILES and not _can_say(photo, kind):
@@ -98,7 +99,7 @@ def _can_say(photo: Photo, kind: str) -> bool:
     """Whether BMP or JPEG XL, as they are written here, mean the colours of ``photo``."""
     carried = photo.carried
     if carried.icc_profile:
-        return False
+        return kind == "JXL" and jxl.can_hold_profile(photo)
     is_linear = carried.colours is not None and carried.colours[:2] == LINEAR
     return colour.is_srgb(carried.colours) or (kind == "JXL" and is_linear and photo.bits > 8)
 
@@ -131,6 +132,7 @@ def encode_photo(
 
 def _for_format(photo: Photo, kind: str, name: str, metadata: Keep) -> Photo:
     """``photo`` with the metadata that a file of ``kind`` gets, true of its pixels."""
+    photo = _said_by_profile(photo, kind)[0]
     carried, _ = carry.moved(reduced(photo.carried, metadata), kind)
     photo = replace(photo, carried=carry.true_of(carried, photo))
     if kind in NO_PROFILES and not _can_say(photo, kind):
@@ -142,6 +144,21 @@ def _for_format(photo: Photo, kind: str, name: str, metadata: Keep) -> Photo:
             profile = colour.profile_of(colours, name, gray=photo.is_gray)
         photo = replace(photo, carried=replace(photo.carried, icc_profile=profile, colours=None))
     return photo
+
+
+def _said_by_profile(photo: Photo, kind: str) -> tuple[Photo, tuple[str, ...]]:
+    """``photo`` with a profile where only chunks of a PNG said how colours are meant; a note."""
+    if kind == "PNG":
+        return photo, ()
+    try:
+        profile = colour.profile_of_png(photo.carried, gray=photo.is_gray)
+    except Exception:  # LittleCMS refuses primaries that are no triangle
+        return photo, ("the gamma and primaries of its colours make no sense and are not kept",)
+    if profile is None:
+        return photo, ()
+    carried = replace(photo.carried, icc_profile=profile)
+    told = () if kind in NO_PROFILES else ("its gamma and primaries became a colour profile",)
+    return replace(photo, carried=carried), told
 
 
 def write_photo(photo: Photo, path: Path, *, overwrite: bool) -> None:
@@ -235,6 +252,9 @@ def _jxl(planes: Pixels, photo: Photo) -> bytes:
     carried = photo.carried
     is_lossless = planes.dtype != np.uint8 or carried.lossless or carried.container not in LOSSY
     quality = {"lossless": True} if is_lossless else {"distance": NEW_LOSSY_DISTANCE}
+    if carried.icc_profile:
+        distance = None if is_lossless else NEW_LOSSY_DISTANCE
+        return jxl.with_profile(planes, carried.icc_profile, distance=distance)
     data = bytes(imagecodecs.jpegxl_encode(planes, usecontainer=False, numthreads=1, **quality))
     start, end = 0, len(data)
     if not data.startswith(jxl.CODESTREAM):

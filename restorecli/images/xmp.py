@@ -79,6 +79,18 @@ def without_long_part(xmp: bytes) -> bytes:
     return edited(xmp, lambda text: _without(text, LONG, "HasExtendedXMP"))
 
 
+def joined(xmp: bytes, long: bytes | None) -> bytes | None:
+    """One packet with what two say; ``None`` where they cannot simply be put together."""
+    head = re.search(
+        rb"<rdf:RDF((?:[^>\"']|\"[^\"]*\"|'[^']*')*)>(.*)</rdf:RDF\s*>", long or b"", re.DOTALL
+    )
+    end = re.search(rb"</rdf:RDF\s*>", xmp)
+    if head is None or end is None or head.group(1).count(b"xmlns:") != 1:
+        return None
+    whole = xmp[: end.start()] + head.group(2) + xmp[end.start() :]
+    return without_long_part(whole)
+
+
 def without_thumbnails(xmp: bytes) -> bytes:
     """``xmp`` less the small pictures in it."""
     return edited(xmp, lambda text: _without(text, THUMBNAILS, "Thumbnails"))
