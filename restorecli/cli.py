@@ -24,6 +24,7 @@ from restorecli.commands.restore import TASKS, task_command
 from restorecli.commands.run import run
 from restorecli.commands.serve import serve
 from restorecli.commands.spectral import spectral
+from restorecli.commands.watch import watch
 from restorecli.errors import EXIT_CODES, EXIT_INTERRUPTED, RestoreError
 from restorecli.machine import streams
 from restorecli.machine.allocator import collect_rarely
@@ -64,6 +65,7 @@ def restore(
 for _task in TASKS:
     app.command(_task, rich_help_panel=RESTORING)(task_command(_task))
 app.command("run", rich_help_panel=RESTORING)(run)
+app.command("watch", rich_help_panel=RESTORING)(watch)
 app.command("frames", rich_help_panel=RESTORING)(frames)
 app.command("spectral", rich_help_panel=RESTORING)(spectral)
 app.command("serve", rich_help_panel=RESTORING)(serve)

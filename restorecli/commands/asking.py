@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import cache
+
+
+@cache
+def _signature(fields: type) -> inspect.Signature:
+    """Read once, where several commands have the same options."""
+    return inspect.signature(fields, eval_str=True)
 
 
 def asks(fields: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -13,7 +20,7 @@ def asks(fields: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """
 
     def with_options(command: Callable[..., None]) -> Callable[..., None]:
-        command.__signature__ = inspect.signature(fields, eval_str=True)  # type: ignore[attr-defined]
+        command.__signature__ = _signature(fields)  # type: ignore[attr-defined]
         return command
 
     return with_options

@@ -463,6 +463,58 @@ class Asked:
     log: Log = None
 
 
+WatchedFolder = Annotated[
+    str, typer.Argument(metavar="DIR", help="Give the folder in which pictures arrive.")
+]
+WatchedOutput = Annotated[
+    str,
+    typer.Option(
+        "-o", "--output", metavar="DIR", rich_help_panel=WHAT, help="Write results there."
+    ),
+]
+Settle = Annotated[
+    float,
+    typer.Option(
+        "--settle",
+        min=0.1,
+        metavar="S",
+        rich_help_panel=WHAT,
+        help="Take a file for complete when it has not changed for S seconds.",
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchAsked:
+    """One call of ``restore watch``, as it was typed."""
+
+    folder: WatchedFolder
+    output: WatchedOutput
+    tasks: Tasks
+    recursive: Recursive = False
+    settle: Settle = 1.0
+    name: Name = None
+    format: Format = "source"
+    bits: Bits = "source"
+    metadata: Metadata = "keep"
+    jpeg_quality: JpegQuality = None
+    max_pixels: MaxPixels = DEFAULT_MAX_PIXELS
+    model: ModelOfEach = None
+    weights: WeightsOfEach = None
+    strength: StrengthOfEach = None
+    ensemble: Ensemble = False
+    effort: Effort = None
+    offline: Offline = False
+    device: Device = "auto"
+    precision: Precision = "auto"
+    tile: Tile = "auto"
+    overlap: Overlap = None
+    max_memory: MaxMemory = None
+    threads: Threads = None
+    as_json: Json = False
+    quiet: Quiet = False
+
+
 TaskNames = Annotated[
     str,
     typer.Argument(metavar="TASK", help="Give a task, or several in a row: derain,denoise."),

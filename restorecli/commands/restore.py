@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from restorecli.images import FileOptions
     from restorecli.runs.items import Item
     from restorecli.runs.job import Job, Pool, References, Step
+    from restorecli.runs.naming import Naming
     from restorecli.runs.preview import Preview
     from restorecli.weights import ChosenModel, PublishedSetting
 
@@ -138,13 +139,36 @@ def tell_of(model: ChosenModel, asked: Asked) -> None:
 
 def job_of(steps: Sequence[tuple[str, Asked]]) -> Job:
     """All that was asked for, checked and complete; raises a ``RestoreError``."""
-    from restorecli.runs.job import Step, label, make_job
-    from restorecli.runs.naming import Naming
+    from restorecli.runs.job import make_job
     from restorecli.runs.selection import expand
 
     asked = steps[0][1]
-    chain = [Step(task=task, engine=engine_of(model_of(task, own), own)) for task, own in steps]
-    naming = Naming(
+    chain = chain_of(steps)
+    return make_job(
+        expand(asked.inputs),
+        naming_of(chain, asked),
+        chain,
+        recursive=asked.recursive,
+        existing=what_exists(asked),
+        files=files_of(asked),
+        references=references_of(chain[-1], asked),
+        pool=pool_of(asked),
+    )
+
+
+def chain_of(steps: Sequence[tuple[str, Asked]]) -> list[Step]:
+    """Each task, its network and where that computes."""
+    from restorecli.runs.job import Step
+
+    return [Step(task=task, engine=engine_of(model_of(task, own), own)) for task, own in steps]
+
+
+def naming_of(chain: Sequence[Step], asked: Asked) -> Naming:
+    """How the results of a chain are named."""
+    from restorecli.runs.job import label
+    from restorecli.runs.naming import Naming
+
+    return Naming(
         task=label([step.task for step in chain]),
         output=asked.output,
         template=asked.name,
@@ -152,16 +176,6 @@ def job_of(steps: Sequence[tuple[str, Asked]]) -> Job:
         in_place=asked.in_place,
         format=None if asked.format == "source" else asked.format.upper(),
         preview=preview_of(asked),
-    )
-    return make_job(
-        expand(asked.inputs),
-        naming,
-        chain,
-        recursive=asked.recursive,
-        existing=what_exists(asked),
-        files=files_of(asked),
-        references=references_of(chain[-1], asked),
-        pool=pool_of(asked),
     )
 
 

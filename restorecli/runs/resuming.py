@@ -15,10 +15,16 @@ def resumed(selection: Selection, ledger: Ledger) -> Selection:
 
     Raises ``OutputError`` for results that exist and that no manifest knows.
     """
+    found = marked(selection, ledger)
+    refuse_existing([item.target for item in found.items if isinstance(item.error, ForeignError)])
+    return found
+
+
+def marked(selection: Selection, ledger: Ledger) -> Selection:
+    """The same; a result that no manifest knows is the failure of its picture."""
     items = [_resumed(item, ledger) for item in selection.items]
     for root in {item.root for item in items if item.root}:
         ledger.forget(root)  # what a million records take is better left to the run
-    refuse_existing([item.target for item in items if isinstance(item.error, ForeignError)])
     return replace(selection, items=items)
 
 
