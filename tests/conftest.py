@@ -130,3 +130,12 @@ def run_command(*arguments, cwd, **options):
         [sys.executable, "-m", "restorecli", *map(str, arguments)],
         cwd=cwd, capture_output=True, text=True, env=environment, timeout=600, **options,
     )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A real Chromium, for tests that are marked so."""
+    from tests.browsing import chromium
+
+    with chromium() as started:
+        yield started

@@ -1,7 +1,6 @@
 """The page in a real Chromium: run with ``pytest -m browser`` and the ``browser`` extra."""
 
 import math
-import shutil
 from io import BytesIO
 
 import numpy as np
@@ -10,33 +9,13 @@ from PIL import Image
 
 from restorecli.report import LabelledPicture, Report, Row, Settings, write
 from restorecli.report.html import html
+from tests.browsing import wait
 
 pytestmark = pytest.mark.browser
 
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 HOSTILE = "<script>document.title='owned'</script> \"&' 🌧️\n.png"
 WIDTH_PX, HEIGHT_PX = 320, 200
 READY = "document.getElementById('img-right').naturalWidth > 0"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    assert program, "these tests need Chromium: apt-get install chromium"
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=program, args=FLAGS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")
@@ -101,15 +80,6 @@ def page(browser, address):
     context.close()
     assert complaints == []
     assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
-
-
-def wait(page, condition):
-    """Until ``condition`` holds; Playwright's own waiting needs eval, which the page forbids."""
-    for _ in range(100):
-        if page.evaluate(condition):
-            return
-        page.wait_for_timeout(50)
-    raise AssertionError(f"never true: {condition}")
 
 
 def value(page):
