@@ -176,8 +176,8 @@ def test_one_and_all_results_are_downloaded(tab, tmp_path):
 def test_what_waits_and_what_is_under_way_can_be_cancelled(tab, tmp_path):
     page = tab()
     choose(page, photo("large.jpg", 90, (1400, 1800)), photo("next.png"), photo("last.png", 120))
-    wait(page, "document.querySelectorAll('.run').length === 3")
-    wait(page, "document.querySelector('.run-bar').value > 0", 60)
+    wait(page, "document.querySelectorAll('.runs .run').length === 3")
+    wait(page, "document.querySelector('.runs .run-bar').value > 0", 60)
     assert page.locator("#viewer").get_attribute("class") == "viewer alone"
     assert "Without noise:" in page.locator(".doing").inner_text()
     page.get_by_role("button", name="Cancel Without noise of next.png").click()
