@@ -12,12 +12,12 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 $(VENV)/run: pyproject.toml constraints.txt
 	@echo "Installing into $(VENV), about 1 GB: some minutes, once."
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e .
 	touch $@
 
 $(VENV)/develop: $(VENV)/run
 	@echo "Adding what tests and linters need."
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
 demo: $(VENV)/run
@@ -30,17 +30,17 @@ test: $(VENV)/develop
 	$(PYTEST) -m 'not long and not browser and not cluster'
 
 test-long: $(VENV)/develop
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cluster]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[cluster]'
 	$(BIN)/python -m pytest -m 'not browser'
 
 # Needs a Chromium, such as Debian's package of that name.
 test-browser: $(VENV)/develop
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[browser]'
 	$(BIN)/python -m pytest -m browser
 
 # Starts Ray clusters of three nodes, and an S3 server, on this machine.
 test-cluster: $(VENV)/develop
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cluster]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[cluster]'
 	$(BIN)/python -m pytest -m 'cluster and not long'
 
 check: $(VENV)/develop

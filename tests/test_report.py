@@ -198,11 +198,15 @@ def test_html_draws_the_distribution_with_protocol_and_unit(report):
     assert len(ids) == len(set(ids))
 
 
-def test_html_says_what_plots_need_when_matplotlib_is_missing(report, monkeypatch):
+def test_a_page_without_plots_says_so_to_its_maker_alone(report, cli, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    text = page(report, folder=Path())
-    assert "<svg" not in text
-    assert "Plots need matplotlib" in text
+    text = page(report, folder=tmp_path)
+    assert "Distribution" not in text
+    assert "pip " not in text
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+    both = (tmp_path / "a.png", "--ref", tmp_path / "a.png")
+    told = cli("metrics", *both, "--report", tmp_path / "r.html").stderr
+    assert "The page has no plots: matplotlib is not here. Install it: " in told
 
 
 def test_an_empty_report_is_a_page_too(tmp_path):

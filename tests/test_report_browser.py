@@ -2,6 +2,7 @@
 
 import math
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -201,6 +202,56 @@ def test_other_pictures_can_be_chosen_and_stay_chosen(page):
     page.get_by_role("button", name="Previous picture").click()
     page.get_by_role("button", name="Previous picture").click()
     assert page.locator("#viewer-name").inner_text() == "scene 11.png"
+
+
+def test_arrow_keys_turn_to_the_next_picture_where_nothing_else_takes_them(page):
+    name = page.locator("#viewer-name")
+    page.keyboard.press("ArrowRight")
+    assert name.inner_text() == "scene 1.png"
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    assert name.inner_text().startswith("<script>")
+    page.keyboard.press("ArrowLeft")
+    assert name.inner_text() == "scene 11.png"
+    page.locator("#divider").focus()
+    page.keyboard.press("ArrowLeft")
+    assert (name.inner_text(), value(page)) == ("scene 11.png", 49)
+    page.keyboard.press("Escape")
+    page.keyboard.press("ArrowLeft")
+    assert (name.inner_text(), value(page)) == ("scene 10.png", 49)
+    page.get_by_role("radio", name="Fit", exact=True).focus()
+    page.keyboard.press("ArrowRight")  # to 1:1
+    assert name.inner_text() == "scene 10.png"
+    page.keyboard.press("Control+ArrowRight")
+    assert name.inner_text() == "scene 10.png"
+
+
+def test_the_files_themselves_are_linked(page, report):
+    page.keyboard.press("ArrowRight")
+    links = page.locator("#files a")
+    assert links.all_inner_texts()[:2] == ["Input", "Restored"]
+    address = links.nth(1).evaluate("a => a.href")
+    assert address == Path(report.rows[1].output).as_uri()
+
+
+def test_wide_tables_show_on_which_side_there_is_more(page, browser, address):
+    edges = "document.querySelector('#rows').closest('.sides').className"
+    assert page.evaluate(edges) == "sides"
+    context = browser.new_context(viewport={"width": 390, "height": 800}, is_mobile=True)
+    phone = context.new_page()
+    phone.goto(address)
+    wait(phone, f"{edges} === 'sides more-right'")
+    table = phone.locator("#rows")
+    table.evaluate("t => { t.parentElement.scrollLeft = 40 }")
+    wait(
+        phone,
+        f"{edges} === 'sides more-right more-left' || {edges} === 'sides more-left more-right'",
+    )
+    table.evaluate("t => { t.parentElement.scrollLeft = 9999 }")
+    wait(phone, f"{edges} === 'sides more-left'")
+    assert phone.evaluate("document.documentElement.scrollWidth") == 390
+    context.close()
 
 
 def names(page):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -56,8 +57,19 @@ def write_reports(
     for path in paths:
         write(report, path, max_pixels=max_pixels, look=look)
         tell_written(path, quiet=quiet)
+    if _pages(paths) and report.summary and not quiet:
+        _tell_of_plots()
     if open_page:
         show_pages(paths)
+
+
+def _tell_of_plots() -> None:
+    """Say to whoever made the page, and in no document for others, what it could have, too."""
+    if importlib.util.find_spec("matplotlib") is None:
+        from restorecli import console
+        from restorecli.machine.extras import install_hint
+
+        console.show_note(f"The page has no plots: matplotlib is not here. {install_hint('plots')}")
 
 
 def tell_written(path: Path, *, quiet: bool = False) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from restorecli.limits import DEFAULT_MAX_PIXELS
 from restorecli.report.data import Comparison, Report, Row, Summary, score_columns, scores_by_kind
 from restorecli.report.parts import part, script_safe, templates
-from restorecli.report.pictures import Look, Source, source, thumbnail, total_bytes
+from restorecli.report.pictures import Look, Source, file_link, source, thumbnail, total_bytes
 from restorecli.report.plot import MOST_DOTS, distribution
 from restorecli.report.words import (
     duration_text,
@@ -70,7 +70,7 @@ def html(
         f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
         style=Markup("".join(map(part, STYLES))),
         script=Markup(script),
-        data=Markup(script_safe(_pictures(report, thumbnails, sources))),
+        data=Markup(script_safe(_pictures(report, thumbnails, sources, folder))),
         lead=_lead(report),
         cards=_cards(report),
         comparisons=_comparisons(report),
@@ -85,7 +85,10 @@ def html(
 
 
 def _pictures(
-    report: Report, thumbnails: Sequence[str | None], sources: Sequence[Sequence[Source]]
+    report: Report,
+    thumbnails: Sequence[str | None],
+    sources: Sequence[Sequence[Source]],
+    folder: Path,
 ) -> list[object]:
     """What the page's script shows of each row."""
     return [
@@ -98,6 +101,7 @@ def _pictures(
                     "scores": ", ".join(score_text(*score) for score in picture.scores.items()),
                     "src": found.url,
                     "reduced": found.reduced,
+                    "file": file_link(picture.path, folder),
                 }
                 for picture, found in zip(row.pictures(), row_sources, strict=True)
             ],

@@ -75,6 +75,14 @@ def link(path: Path, folder: Path) -> str:
     return quote(Path(relative).as_posix())
 
 
+def file_link(path: str, folder: Path) -> str | None:
+    """URL of a file that is there, as seen from a page in ``folder``; None for what is not here."""
+    try:
+        return link(Path(path), folder) if Path(path).is_file() else None
+    except OSError:
+        return None
+
+
 def thumbnail(path: Path, *, max_pixels: int, look: Look | None = None) -> str | None:
     """A small copy as a data URL, or None for what cannot be read."""
     image = _small(path, THUMBNAIL_PX, max_pixels, look)

@@ -11,11 +11,25 @@
     document.querySelector("#rows tr.current")?.classList.remove("current");
     document.querySelector(`#rows [data-open="${index}"]`)?.closest("tr").classList.add("current");
     viewer.show(name, `${openable.indexOf(index) + 1} of ${openable.length}`, pictures);
+    links(pictures);
     if (reveal) {
       const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
       byId("viewer").scrollIntoView({ behavior: calm ? "auto" : "smooth", block: "start" });
       viewer.focus();
     }
+  }
+
+  // To the files themselves, where they lie as they did when the page was made.
+  function links(pictures) {
+    const found = pictures.filter(({ file }) => file !== null).map(({ label, file }) => {
+      const link = document.createElement("a");
+      link.href = file;
+      link.target = "_blank";
+      link.rel = "noopener";
+      link.textContent = label;
+      return link;
+    });
+    byId("files").replaceChildren(...(found.length ? ["Files: ", ...found] : []));
   }
 
   function turn(step) {
@@ -26,7 +40,30 @@
   byId("previous").addEventListener("click", () => turn(-1));
   byId("next").addEventListener("click", () => turn(1));
 
-  // ---- the table
+  // Arrow keys belong to whatever has the focus, if it makes something of them.
+  const OWN_KEYS = "input, select, textarea, [role=slider], #scroller, .wide";
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && event.target.closest("[role=slider]")) event.target.blur();
+    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    const modified = event.altKey || event.ctrlKey || event.metaKey || event.shiftKey;
+    if (!step || modified || openable.length < 2 || event.target.closest(OWN_KEYS)) return;
+    event.preventDefault();
+    turn(step);
+  });
+
+  // ---- the tables: they show on which side there is more of them
+
+  for (const sides of document.querySelectorAll(".sides")) {
+    const wide = sides.firstElementChild;
+    const look = () => {
+      const left = wide.scrollWidth - wide.clientWidth - wide.scrollLeft;
+      sides.classList.toggle("more-left", wide.scrollLeft > 1);
+      sides.classList.toggle("more-right", left > 1);
+    };
+    wide.addEventListener("scroll", look, { passive: true });
+    new ResizeObserver(look).observe(wide);
+  }
+
 
   const body = document.querySelector("#rows tbody");
   const text = new Intl.Collator(undefined, { numeric: true });
