@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -113,6 +114,8 @@ def test_help_is_quick(path):
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         return used.ru_utime + used.ru_stime
 
+    if os.getloadavg()[0] > 2 * (os.cpu_count() or 1):
+        pytest.skip("too much else is going on here to measure a time")
     code = f"import sys\nsys.argv = ['restore', *{path.split()!r}, '--help']\n"
     code += "from restorecli.cli import main\nmain()\n"
     seconds = []

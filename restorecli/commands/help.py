@@ -163,6 +163,7 @@ class Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """What was typed; a setting steps back where a rival of it was typed."""
+        _switch_off(self.get_params(ctx))
         rest = super().parse_args(ctx, args)
         typed = {name for name in ctx.params if _source(ctx, name) == "COMMANDLINE"}
         for param in self.params:
@@ -186,6 +187,13 @@ class Command(TyperCommand):
             raise
 
 
+def _switch_off(params: Sequence[Any]) -> None:
+    """Let flags that nobody set be off: for one that is None Typer loads pydantic, for 0.1 s."""
+    for param in params:
+        if getattr(param, "is_flag", False) and param.default is None:
+            param.default = False
+
+
 def _source(ctx: Any, name: str) -> str | None:
     source = ctx.get_parameter_source(name)
     return source.name if source else None
@@ -193,6 +201,11 @@ def _source(ctx: Any, name: str) -> str | None:
 
 class Group(TyperGroup):
     """Commands in groups, each with its whole sentence."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """What was typed."""
+        _switch_off(self.get_params(ctx))
+        return list(super().parse_args(ctx, args))
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """The commands first: they are what is looked for."""
