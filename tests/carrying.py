@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from restorecli.images import carry, encode_photo, lost_in, read_photo
+from restorecli.images import carry, encode_photo, jpeg, jxl, lost_in, read_photo
 from restorecli.images.jxl import with_parts
 from restorecli.images.photo import Carried
 from restorecli.networks import NETWORKS
@@ -42,14 +43,18 @@ SUFFIXES = {
     "jxl": ".jxl",
 }
 NOTE = b"maker's own note"
+LONG = 70_000  # characters that do not fit into one segment of a JPEG
 # kind of metadata → how it is recognised in exiftool's tags, and a word of the note on its loss
 MARKS = {
     "EXIF": (lambda t: t.get("IFD0:Make") == "Camera of ours", "EXIF"),
     "maker's note": (lambda t: NOTE.decode() in str(t), "maker's note"),
     "orientation": (lambda t: turns(t) == {1}, "orientation"),
     "thumbnail in EXIF": (lambda t: "IFD1:ThumbnailImage" in t, "thumbnail"),
+    "place (GPS)": (lambda t: "GPS:GPSLatitude" in t, "EXIF"),
     "XMP": (lambda t: t.get("XMP-dc:Format") == "rain", "XMP"),
+    "second part of XMP": (lambda t: len(str(t.get("XMP-dc:Rights"))) == LONG, "part of XMP"),
     "colour profile": (lambda t: has_icc(t), "converted to sRGB"),
+    "gamma and primaries": (lambda t: "PNG:Gamma" in t, "primaries became a colour profile"),
     "IPTC": (lambda t: t.get("IPTC:By-line") == "Some Body", "IPTC"),
     "Photoshop's resources": (lambda t: t.get("Photoshop:URL") == "http://a.example", "Photoshop"),
     "comment": (lambda t: "of the picture" in comment(t), "comment"),
@@ -58,8 +63,19 @@ MARKS = {
     "other chunks": (lambda t: "PNG:ModifyDate" in t, "chunk tIME"),
     "segments of makers": (lambda t: t["bytes"].count(b"FLIR\0") == 1, "FLIR"),
     "clip behind the picture": (lambda t: t["bytes"].endswith(kinds.CLIP), "clip"),
-    "layers, sub-IFDs": (lambda t: "IFD0:ImageSourceData" in t, "layers"),
+    "other chunks of a WebP": (lambda t: b"ABCD\4\0\0\0data" in t["bytes"], "chunk ABCD"),
+    "content credentials": (lambda t: b"signed here" in t["bytes"], "sign the pixels"),
+    "gain map": (lambda t: "XMP-hdrgm:Version" in t, "gain map"),
+    "crop and rotation of the file": (lambda t: t.get("QuickTime:Rotation"), "crop"),
+    "properties of an item": (lambda t: "QuickTime:PixelAspectRatio" in t, "property pasp"),
+    "layers": (lambda t: b"Adobe Photoshop " in t["bytes"], "layers"),
+    "pages below the first (sub-IFDs)": (lambda t: "SubIFD:ImageWidth" in t, "sub-IFDs"),
+    "tags of other programs (GeoTIFF)": (lambda t: "IFD0:PixelScale" in t, "EXIF"),
 }  # fmt: skip
+
+
+# What a restoration makes true by itself, so that nothing of it is left to say.
+APPLIED = {"crop and rotation of the file"}
 
 
 def turns(tags):
@@ -71,13 +87,18 @@ def comment(tags):
 
 
 def has_icc(tags):
+    """Of JPEG XL its header tells; the profile itself is packed with the pixels."""
+    data = tags["bytes"]
+    if data[:12] == jxl.SIGNATURE or data.startswith(jxl.CODESTREAM):
+        return jxl.header(data).has_profile
     return any(name.startswith("ICC") for name in tags)
 
 
 def resolution(tags):
     """In pixels per inch, from whichever place tells it."""
-    if "PNG-pHYs:PixelsPerUnitX" in tags:
-        return round(tags["PNG-pHYs:PixelsPerUnitX"] * 0.0254)
+    for name in ("PNG-pHYs:PixelsPerUnitX", "File:PixelsPerMeterX"):
+        if name in tags:
+            return round(tags[name] * 0.0254)
     return round(tags.get("JFIF:XResolution", tags.get("IFD0:XResolution", 0)))
 
 
@@ -107,7 +128,9 @@ def sources():
     exif, small = exif_with_thumbnail(), Image.fromarray(kinds.smooth(32, 48))
     photoshop = kinds.resource(0x0404, kinds.IPTC) + kinds.resource(0x040B, b"http://a.example")
     everything = {"exif": b"Exif\0\0" + exif, "icc_profile": matrix.ICC, "xmp": matrix.XMP}
-    jpeg = kinds.jpeg(kinds.smooth(32, 48), dpi=(300, 300), comment=b"of the picture", **everything)
+    phone = kinds.jpeg(
+        kinds.smooth(32, 48), dpi=(300, 300), comment=b"of the picture", **everything
+    )
     longs = np.frombuffer(kinds.IPTC + bytes(-len(kinds.IPTC) % 4), "<u4")
     tags = [
         (274, 3, 1, 6, True), (271, 2, 15, b"Camera of ours\0", True),
@@ -116,7 +139,7 @@ def sources():
     ]  # fmt: skip
     return {
         "JPEG.jpg": kinds.with_segments(
-            jpeg, (0xE1, b"FLIR\0\1\0\0" + b"thermal"), (0xED, b"Photoshop 3.0\0" + photoshop)
+            phone, (0xE1, b"FLIR\0\1\0\0" + b"thermal"), (0xED, b"Photoshop 3.0\0" + photoshop)
         ) + kinds.CLIP,
         "PNG.png": kinds.png(
             kinds.smooth(32, 48), 8, 2, (b"iCCP", b"x\0\0" + kinds.zlib.compress(matrix.ICC)),
@@ -135,7 +158,50 @@ def sources():
         "JPEG XL.jxl": with_parts(
             encode_jxl(), Carried(container="JXL", exif=exif, xmp=matrix.XMP)
         ),
+        **more_sources(everything),
     }  # fmt: skip
+
+
+def more_sources(everything):
+    """Files whose kinds contradict those of the others, or that are read only."""
+    small = Image.fromarray(kinds.smooth(32, 48))
+    lossless = kinds.saved(small, "WEBP", lossless=True, exif=everything["exif"])
+    grown = lossless + b"ABCD\4\0\0\0data" + b"C2PA\x0c\0\0\0signed here!"
+    grown = grown[:4] + kinds.struct.pack("<I", len(grown) - 8) + grown[8:]
+    geo = [(33550, 12, 3, (1.0, 1.0, 0.0), True), (42113, 2, 5, b"-999\0", True)]
+    below = kinds.io.BytesIO()
+    with kinds.tifffile.TiffWriter(below) as writer:
+        writer.write(kinds.smooth(32, 48), photometric="rgb", subifds=1, extratags=geo)
+        writer.write(kinds.smooth(16, 24), photometric="rgb", subfiletype=1)
+    pasp = kinds.struct.pack(">II", 2, 1)
+    return {
+        "JPEG (phone).jpg": kinds.gain_map(),
+        "JPEG (long XMP).jpg": long_xmp(),
+        "PNG (gamma).png": kinds.png(
+            kinds.smooth(32, 48), 8, 2, (b"gAMA", kinds.struct.pack(">I", 55_556)), kinds.CHUNKS[0]
+        ),
+        "WebP (more).webp": grown,
+        "TIFF (more).tif": below.getvalue(),
+        "AVIF (turned).avif": kinds.with_property(kinds.cropped_avif(), "pasp", pasp),
+        "GIF.gif": kinds.saved(small.quantize(100), "GIF", comment=b"of the picture"),
+        "PNM.ppm": b"P6 # of the picture\n48 32\n255\n" + kinds.smooth(32, 48).tobytes(),
+        "BMP.bmp": kinds.saved(small, "BMP", dpi=(300, 300)),
+        "JPEG XL (profile).jxl": jxl.with_profile(kinds.smooth(32, 48), matrix.ICC, distance=None),
+    }  # fmt: skip
+
+
+def long_xmp():
+    dc = 'xmlns:dc="http://purl.org/dc/elements/1.1/"'
+    long = kinds.RDF.format(f'{dc} dc:rights="{"R" * LONG}"', "").encode()
+    name = hashlib.md5(long).hexdigest().upper()
+    note = f'xmlns:xmpNote="http://ns.adobe.com/xmp/note/" xmpNote:HasExtendedXMP="{name}"'
+    head = jpeg.LONG_XMP + name.encode() + kinds.struct.pack(">I", len(long))
+    pieces = [
+        (0xE1, head + kinds.struct.pack(">I", at) + long[at : at + 60_000])
+        for at in range(0, len(long), 60_000)
+    ]
+    short = kinds.xmp_segment(kinds.RDF.format(f'{note} {dc} dc:format="rain"', ""))
+    return kinds.with_segments(kinds.jpeg(), short, *pieces)
 
 
 def encode_jxl():
@@ -184,6 +250,10 @@ def word(kind, before, after, notes, *, same):
     """One cell of the table."""
     is_there, told = MARKS[kind]
     if not is_there(after):
+        if kind in APPLIED:
+            return "applied"
+        if kind == "gamma and primaries" and any(told in note for note in notes):
+            return "translated, note"
         if kind == "colour profile" and any("converted to sRGB" in note for note in notes):
             return "converted, note"
         return "dropped, note" if any(told in note for note in notes) else "DROPPED SILENTLY"
@@ -192,7 +262,9 @@ def word(kind, before, after, notes, *, same):
     if kind == "thumbnail in EXIF":
         is_new = after["IFD1:ThumbnailImage"] != before["IFD1:ThumbnailImage"]
         return "made anew" if is_new else "KEPT AS IT WAS"
-    in_other_place = {"comment", "resolution", "IPTC", "Photoshop's resources"}
+    in_other_place = {
+        "comment", "resolution", "IPTC", "Photoshop's resources", "second part of XMP"
+    }  # fmt: skip
     return "translated" if kind in in_other_place and not same else "kept"
 
 
@@ -206,6 +278,7 @@ def table(folder, notes):
         for kind, (is_there, _) in MARKS.items():
             if kind == "orientation":
                 held = bool(turns(before)) and Path(name).suffix not in {".avif", ".heic"}
+                held = held and "(" not in name  # of more files, only what they add
             else:
                 held = is_there(before)
             if not held:
@@ -213,7 +286,7 @@ def table(folder, notes):
             cells = []
             for target, title in TARGETS.items():
                 after = tags[f"{target}/{Path(name).stem}{SUFFIXES[target]}"]
-                same = title == Path(name).stem
+                same = title == Path(name).stem.partition(" (")[0]
                 cells.append(word(kind, before, after, notes[name, target], same=same))
             lines.append(f"| {Path(name).stem} | {kind} | " + " | ".join(cells) + " |")
     untrue = [f"- {what}: {done}." for what, done in carry.UNTRUE.items()]

@@ -157,8 +157,10 @@ def _said_by_profile(photo: Photo, kind: str) -> tuple[Photo, tuple[str, ...]]:
     if profile is None:
         return photo, ()
     carried = replace(photo.carried, icc_profile=profile)
-    told = () if kind in NO_PROFILES else ("its gamma and primaries became a colour profile",)
-    return replace(photo, carried=carried), told
+    photo = replace(photo, carried=carried)
+    if kind in NO_PROFILES and not _can_say(photo, kind):
+        return photo, ()  # it will be converted, which is told
+    return photo, ("its gamma and primaries became a colour profile",)
 
 
 def write_photo(photo: Photo, path: Path, *, overwrite: bool) -> None:
