@@ -2,7 +2,8 @@
 
 ``python -m benchmarks.attention`` prints, beside Tables 1-4 of the GLMHA paper, parameters and
 multiply-adds at 256×256 (convolutions and linear maps, and products apart), and the time and the
-memory of one forward pass on this machine at ``--size``, each in a process of its own.
+memory of one forward pass on this machine at ``--size``, each in a process of its own: time of the
+processor on one thread, so that other work on the machine changes it little.
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ from restorecli.networks.other_attentions import with_attention
 from restorecli.networks.restormer import ChannelAttention
 
 COUNTED_PX = 256
-# Parameters in millions and multiply-adds in 10^9 as printed: Tables 1-3 (Table 4 has the
-# Restormer of Table 3 again). "–": not printed for that table in a form that was read.
+# Parameters in millions and multiply-adds in 10^9 as printed in Tables 1 to 4; 3 and 4 have one and
+# the same Restormer, but two of its variant. "–": not printed in a form that was read.
 PRINTED = {
     ("mst_plus_plus", "csa"): "1.62 M, 23.05 G",
     ("mst_plus_plus", "glmha"): "1.60 M, 22.13 G",
     ("mst_cassi", "csa"): "2.03 M, 28.15 G",
     ("mst_cassi", "glmha"): "2.00 M, 27.01 G",
     ("restormer", "csa"): "26.13 M, 140.99 G",
-    ("restormer", "glmha"): "25.78 M, 134.53 G",
+    ("restormer", "glmha"): "25.78 M, 134.53 G and 25.76 M, 133.27 G",
 }
 ATTENTIONS = (
     ChannelAttention,
@@ -147,16 +148,17 @@ def counts(subject: Subject) -> tuple[int, float, float]:
 
 
 def measured(subject: Subject, side: int, repeats: int) -> tuple[float, float, int]:
-    """Median and least seconds of a forward pass, and the bytes that it adds to the process."""
+    """Median and least processor time of a forward pass, seconds, and the bytes that it adds."""
+    torch.set_num_threads(1)
     network = subject.build()
     inputs = inputs_for(network, side)
     before = memory_bytes("VmRSS")
     seconds = []
     with torch.inference_mode():
         for _ in range(repeats):
-            start = time.perf_counter()
+            start = time.process_time()
             network(*inputs)
-            seconds.append(time.perf_counter() - start)
+            seconds.append(time.process_time() - start)
     return statistics.median(seconds), min(seconds), memory_bytes("VmHWM") - before
 
 
@@ -179,14 +181,15 @@ def main() -> None:
     parser.add_argument(
         "--networks", nargs="+", default=["mst_plus_plus", "mst_cassi", "restormer"]
     )
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     args = parser.parse_args()
     print(f"{machine()}; {args.size}×{args.size} timed, {args.repeats} runs each\n")
     head = ["network", "attention", "parameters", "layers, GMAC", "products, GMAC", "paper"]
-    head += ["median s", "least s", "memory, MB"] if args.repeats else []
+    head += ["CPU, s", "least", "memory, MB"] if args.repeats else []
     print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
     row = partial(line, side=args.size, repeats=args.repeats, run=in_fresh_process)
     for name in args.networks:
-        for kind in KINDS:
+        for kind in args.kinds:
             print(row(Subject(name, kind)), flush=True)
 
 

@@ -10,6 +10,9 @@ from PIL import Image
 
 from restorecli.report import LabelledPicture, Report, Row, Settings, write
 from restorecli.report.html import html
+from restorecli.spectral.page import Panel
+from restorecli.spectral.page import page as page_of_spectra
+from restorecli.spectral.preview import Preview
 from tests.browsing import wait
 
 pytestmark = pytest.mark.browser
@@ -317,3 +320,37 @@ def test_print_shows_both_pictures_and_every_thumbnail(page):
     left, right = (page.locator(f"#img-{side}").bounding_box() for side in ("left", "right"))
     assert left["x"] + left["width"] <= right["x"]
     assert page.pdf(format="A4").startswith(b"%PDF")
+
+
+def test_a_click_shows_the_spectrum_of_that_pixel_beside_the_reference(browser, tmp_path):
+    shape, wavelengths = (31, 40, 60), range(400, 701, 10)
+    bands = np.full(shape, 0.25, np.float32)
+    made, true = (Preview(shape, wavelengths) for _ in range(2))
+    true.add(0, bands)
+    bands[:, :, 30:] = 0.75
+    made.add(0, bands)
+    panel = Panel(title="a.png", preview=made, reference=true, scores={"rmse": 0.3536})
+    path = tmp_path / "page.html"
+    path.write_text(page_of_spectra([panel], wavelengths, "A note."), encoding="utf-8")
+    tab = browser.new_page(viewport={"width": 1200, "height": 900})
+    trouble = []
+    tab.on("console", lambda message: trouble.append(message.text))
+    tab.on("pageerror", lambda error: trouble.append(str(error)))
+    tab.goto(path.as_uri())
+    picture, said = tab.locator("img"), tab.locator(".said")
+    box = picture.bounding_box()
+    picture.click(position={"x": 0.81 * box["width"], "y": 0.5 * box["height"]})
+    assert "at 81 % from the left" in said.inner_text()
+    assert "difference 0.5000" in said.inner_text()
+    mark = tab.locator(".here").bounding_box()
+    assert abs(mark["x"] + mark["width"] / 2 - box["x"] - 0.808 * box["width"]) < 4
+    picture.click(position={"x": 0.2 * box["width"], "y": 0.5 * box["height"]})
+    assert "difference 0.0000" in said.inner_text()
+    for _ in range(20):
+        picture.press("ArrowRight")
+    assert "difference 0.5000" in said.inner_text()
+    drawn = "c => new Set(c.getContext('2d').getImageData(0, 0, 640, 360).data).size"
+    assert tab.locator("canvas").evaluate(drawn) > 4
+    assert "RMSE 0.3536" in tab.inner_text("section")
+    assert trouble == []
+    tab.close()

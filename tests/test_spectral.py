@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from restorecli.errors import (
 )
 from restorecli.networks import NETWORKS
 from restorecli.networks.mst import cassi_input, cassi_measurement
+from restorecli.spectral import model as model_module
 from restorecli.spectral.bench import made_up_cube
 from restorecli.spectral.cubes import CASSI_NM, RGB_NM, Cube
 from restorecli.spectral.model import SpectralEngine
@@ -393,3 +395,18 @@ def test_the_bundled_network_of_a_snapshot_camera_sees_more_than_the_measurement
     by_itself = BackProjection()(cassi_input(y), torch.from_numpy(mask))[0].numpy()
     errors = [np.sqrt(np.square(found - cube).mean()) for found in (made.bands, by_itself)]
     assert errors[0] < 0.7 * errors[1], errors
+
+
+def test_twelve_megapixels_are_planned_below_two_gigabytes(network, monkeypatch):
+    monkeypatch.setattr(model_module, "held_bytes", lambda device: 400_000_000)
+    monkeypatch.setattr(model_module, "free_bytes", lambda device: 64_000_000_000)
+    model = LoadedSpectralModel(network=network, id="x", sha256="0")
+    engine = SpectralEngine(
+        model=model, device=torch.device("cpu"), encoding="srgb", stretched=False
+    )
+    plan = engine.plan((3000, 4000))
+    assert plan.predicted_bytes < 2_000_000_000
+    assert plan.strip_rows == 2**16 // 4000  # lower than where there is room
+    roomy = replace(engine, max_bytes=8_000_000_000).plan((3000, 4000))
+    assert roomy.strip_rows == 2**17 // 4000
+    assert roomy.predicted_bytes > plan.predicted_bytes

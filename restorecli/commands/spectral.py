@@ -289,7 +289,7 @@ def job_of(asked: AskedSpectra, max_bytes: int | None) -> SpectralJob:
         results=results,
         mask=plane,
         references=references,
-        options={"encoding": engine.encoding, "mask": str(asked.mask or "")},
+        options={"mask": str(asked.mask)} if cassi else {"encoding": engine.encoding},
         ledger=ledger if asked.resume or len(items) > 1 else None,
     )
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from restorecli.report.words import score_text
 from restorecli.spectral.preview import PREVIEW_PX, Preview
 
 CODE_VALUES = 65535  # a spectrum's values on the page: 16 bits from 0 to its largest
@@ -34,8 +35,9 @@ def page(panels: Sequence[Panel], wavelengths_nm: Sequence[float], note: str) ->
     data = [_data(panel) for panel in panels]
     sections = "".join(
         f'<section data-panel="{i}"><h2>{html.escape(panel.title)}</h2>{_scores(panel)}'
-        f'<div class="pair"><img tabindex="0" alt="Rendering of {html.escape(panel.title)} in '
-        f'sRGB under D65" src="{_picture(panel.preview)}"><canvas width="640" height="360" '
+        f'<div class="pair"><div class="shown"><img tabindex="0" alt="Rendering of '
+        f'{html.escape(panel.title)} in sRGB under D65" src="{_picture(panel.preview)}">'
+        '<i class="here"></i></div><canvas width="640" height="360" '
         'role="img" aria-label="Spectrum of the chosen pixel"></canvas></div>'
         '<p class="said" aria-live="polite"></p></section>'
         for i, panel in enumerate(panels)
@@ -49,7 +51,7 @@ def page(panels: Sequence[Panel], wavelengths_nm: Sequence[float], note: str) ->
 
 
 def _scores(panel: Panel) -> str:
-    said = ", ".join(f"{name} {value:.4g}" for name, value in panel.scores.items())
+    said = ", ".join(score_text(name, value) for name, value in panel.scores.items())
     return f"<p>{html.escape(said)}</p>" if said else ""
 
 
@@ -88,7 +90,10 @@ PAGE = """<!doctype html>
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 84rem; padding: 0 1rem;
   color: #1b1b1b; background: #fff }
 .pair { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start }
-.pair img { cursor: crosshair; max-width: 100%; min-width: 16rem; image-rendering: auto }
+.shown { position: relative; flex: 0 1 24rem; min-width: 16rem }
+.shown img { cursor: crosshair; display: block; width: 100% }
+.here { position: absolute; width: 10px; height: 10px; margin: -7px; border-radius: 50%;
+  border: 2px solid #fff; outline: 2px solid #000; pointer-events: none }
 .pair canvas { max-width: 100%; border: 1px solid #767676 }
 </style>
 <h1>Spectra</h1><p>@NOTE@</p>
@@ -111,6 +116,7 @@ document.querySelectorAll("section").forEach((section) => {
   const spectrum = unpack(part), reference = panel.reference && unpack(panel.reference);
   const image = section.querySelector("img"), canvas = section.querySelector("canvas");
   const said = section.querySelector(".said"), pen = canvas.getContext("2d");
+  const here = section.querySelector(".here");
   let row = part.rows >> 1, column = part.columns >> 1;
   const draw = () => {
     const found = spectrum(row, column), true_ = reference && reference(row, column);
@@ -122,7 +128,9 @@ document.querySelectorAll("section").forEach((section) => {
     pen.clearRect(0, 0, 640, 360);
     pen.font = "13px sans-serif"; pen.fillStyle = pen.strokeStyle = "#444"; pen.lineWidth = 1;
     pen.setLineDash([]);
-    for (let i = 0; i < nm.length; i += 5) pen.fillText(nm[i] + " nm", x(i) - 18, 350);
+    for (let i = 0; i < nm.length; i += 5) {
+      pen.fillText(nm[i] + " nm", Math.min(x(i) - 18, 586), 350);
+    }
     for (const v of [low, 0, high]) {
       pen.fillText(v.toFixed(2), 4, y(v) + 4);
       pen.beginPath(); pen.moveTo(45, y(v)); pen.lineTo(625, y(v)); pen.stroke();
@@ -134,6 +142,8 @@ document.querySelectorAll("section").forEach((section) => {
     line(found, [], "#0b57a4");
     if (true_) { line(true_, [8, 4], "#9c3d00"); line(difference, [2, 3], "#5b2a86"); }
     const at = (n, of) => (100 * (n + 0.5) / of).toFixed(0);
+    here.style.left = 100 * (column + 0.5) / part.columns + "%";
+    here.style.top = 100 * (row + 0.5) / part.rows + "%";
     let text = `Pixel at ${at(column, part.columns)} % from the left, ` +
       `${at(row, part.rows)} % from the top.`;
     if (true_) {
