@@ -13,6 +13,7 @@ import typer
 from restorecli import __version__
 from restorecli.commands import config, log, models
 from restorecli.commands.bench import bench
+from restorecli.commands.check import auto, check
 from restorecli.commands.compare import compare
 from restorecli.commands.degrade import degrade
 from restorecli.commands.doctor import doctor
@@ -67,6 +68,8 @@ for _task in TASKS:
 app.command("run", rich_help_panel=RESTORING)(run)
 app.command("watch", rich_help_panel=RESTORING)(watch)
 app.command("frames", rich_help_panel=RESTORING)(frames)
+app.command("check", rich_help_panel=RESTORING)(check)
+app.command("auto", rich_help_panel=RESTORING)(auto)
 app.command("spectral", rich_help_panel=RESTORING)(spectral)
 app.command("serve", rich_help_panel=RESTORING)(serve)
 app.command("metrics", rich_help_panel=MEASURING)(metrics)

@@ -21,6 +21,7 @@ TASK_OF_WORD = {
     "night": "lowlight", "motion": "deblur", "blur": "deblur", "sharp": "deblur", "shak": "deblur",
     "focus": "defocus", "score": "metrics", "psnr": "metrics", "ssim": "metrics",
     "download": "models download", "import": "models import", "list": "models list",
+    "wrong": "check", "fault": "check", "diagnos": "check", "fix": "auto", "mend": "auto",
     "version": "--version",
 }  # fmt: skip
 COMPLETION = ("--install-completion", "--show-completion")
@@ -79,7 +80,7 @@ class Commands(Group):
             raise UsageError(
                 f"No task is named: what is to be done with {name}?",
                 hint=f"For example: restore derain {name} (rain; also desnow, dehaze, denoise, "
-                "lowlight, deblur, defocus). `restore --help` shows all.",
+                f"lowlight, deblur, defocus). `restore check {name}` says which fits.",
             )
         raise UsageError(f"There is no command {name!r}.", hint=self._meant(ctx, name))
 
