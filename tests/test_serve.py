@@ -216,6 +216,8 @@ def test_more_photographs_than_the_limit_are_refused(asker, picture):
         ({"model": "hint-denoise-packed"}, "no network for derain"),
         ({"model": "../x"}, "no network for derain"),
         ({"strength": "0"}, "The strength is"),
+        ({"then": "derain"}, "cannot be done twice"),
+        ({"then": "nonsense"}, "There is no task"),
         ({"strength": "nan"}, "The strength is"),
         ({"strength": "2"}, "The strength is"),
     ],
@@ -290,6 +292,18 @@ def default(task):
     from restorecli.serve.settings import networks
 
     return networks(task)[0].id
+
+
+def test_two_tasks_are_done_one_after_the_other(asker, folder, picture, cli, tmp_path):
+    data = png(picture)
+    asker.send(data, "two.png", "derain", then="denoise")
+    (shown,) = asker.settled()
+    assert shown["runs"][0]["file"] == "two.derain-denoise.png"
+    (tmp_path / "two.png").write_bytes(data)
+    ended = cli("run", tmp_path / "two.png", "--task", "derain,denoise", "--threads", "1", "-q")
+    assert ended.exit_code == 0
+    result = (tmp_path / "two.derain-denoise.png").read_bytes()
+    assert (folder / "two.derain-denoise.png").read_bytes() == result
 
 
 def test_formats_that_browsers_do_not_know_are_shown_as_copies(asker, picture):

@@ -91,7 +91,7 @@ def test_dropped_photographs_are_restored_and_compared(tab, asker):
     page.evaluate(DROP, [[[f["name"], base64.b64encode(f["buffer"]).decode()] for f in files]])
     done(page, 2)
     assert page.locator(".photo-name").all_inner_texts() == ["one.png", "two.png"]
-    assert [p["runs"][0]["task"] for p in asker.photos()] == ["denoise", "denoise"]
+    assert [p["runs"][0]["tasks"] for p in asker.photos()] == [["denoise"], ["denoise"]]
     assert page.locator("#viewer-name").inner_text() == "one.png"
     shown(page)
     line = page.get_by_role("slider", name="Position of the line between left and right")
@@ -133,13 +133,20 @@ def test_task_network_and_strength_are_what_is_chosen(tab, asker):
     page.get_by_role("button", name="Do this to the picture shown").click()
     done(page, 2)
     (found,) = asker.photos()
-    assert [(r["model"], r["strength"]) for r in found["runs"]] == [
-        ("hint-derain-packed", 1), ("glmha-derain-compact", 0.4),
+    assert [(r["models"], r["strength"]) for r in found["runs"]] == [
+        (["hint-derain-packed"], 1), (["glmha-derain-compact"], 0.4),
     ]  # fmt: skip
     newest = "Without rain · 40 % · glmha-derain-compact"
     assert page.locator("#right").evaluate("e => e.selectedOptions[0].text") == newest
     page.locator("#left").select_option(label="Without rain")  # any two can be compared
     assert page.locator("#tag-left").inner_text() == "Without rain"
+    page.locator("#strength").fill("100")
+    page.locator("#model").select_option("hint-derain-packed")
+    page.locator("#then").select_option(label="Noise")
+    assert "Then it removes noise and grain." in page.locator("#task-help").inner_text()
+    page.get_by_role("button", name="Do this to the picture shown").click()
+    done(page, 3)
+    assert page.locator("#tag-right").inner_text() == "Without rain, without noise"
 
 
 def test_a_mix_is_seen_at_once_and_becomes_a_file(tab, asker, tmp_path):

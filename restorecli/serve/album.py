@@ -18,7 +18,7 @@ from typing import Any, Literal
 from restorecli.errors import UsageError
 from restorecli.report import Row
 from restorecli.report.words import printable
-from restorecli.serve.settings import WHOLE, Wish
+from restorecli.serve.settings import Wish
 
 RunState = Literal["waiting", "working", "done", "failed", "cancelled"]
 OPEN: tuple[RunState, ...] = ("waiting", "working")
@@ -55,8 +55,8 @@ class Run:
             elapsed_s = time.monotonic() - self.started_s
         return {
             "id": self.id,
-            "task": self.wish.task,
-            "model": self.wish.model,
+            "tasks": self.wish.tasks,
+            "models": self.wish.models,
             "strength": self.wish.strength,
             "state": self.state,
             "share": round(self.share, 3),
@@ -263,9 +263,3 @@ class Album:
     def _tell(self) -> None:
         self._version += 1
         self._changed.notify_all()
-
-
-def label(wish: Wish) -> str:
-    """What a result is called: its task, and its strength where that is not all."""
-    strength = "" if wish.strength == WHOLE else f"-{round(wish.strength * 100)}"
-    return f"{wish.task}{strength}"

@@ -40,7 +40,8 @@ def _not_a_picture(path: Path) -> InputError:
         return InputError(f"{path.name} is empty (0 bytes).")
     if kind := foreign(head) or refused_name(head):
         return InputError(f"{path.name} is {kind}, not a picture.")
-    return InputError(f"{path.name} is not a picture (it starts with {head[:12]!r}).")
+    start = head[:12].decode("latin-1")
+    return InputError(f"{path.name} is not a picture (it starts with {start!r}).")
 
 
 def look(photo: Upload, *, max_pixels: int, at_once: bool = False) -> tuple[Path, Shown] | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from restorecli.engine.settings import EngineSettings
 from restorecli.images import FileOptions
+from restorecli.runs.job import Step, label
 from restorecli.weights import TASKS, WeightEntry, choose_model, registry
 
 WHOLE = 1.0  # strength at which nothing of the original is left
@@ -43,21 +44,33 @@ class Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """What is to be done with a photograph."""
+    """What is to be done with a photograph: one task, or several in their order."""
 
-    task: str
-    model: str  # id of an installed network
-    strength: float = WHOLE
+    tasks: tuple[str, ...]
+    models: tuple[str, ...]  # ids of installed networks, one for each task
+    strength: float = WHOLE  # of each task
 
-    def engine(self, settings: Settings) -> EngineSettings:
-        """The network that is wished for, on the device that was chosen at the start."""
-        return EngineSettings(
-            model=choose_model(self.task, self.model),
-            device=settings.device,
-            max_bytes=settings.max_bytes,
-            threads=settings.threads,
-            strength=self.strength,
+    def steps(self, settings: Settings) -> tuple[Step, ...]:
+        """The networks that are wished for, on the device that was chosen at the start."""
+        return tuple(
+            Step(
+                task=task,
+                engine=EngineSettings(
+                    model=choose_model(task, model),
+                    device=settings.device,
+                    max_bytes=settings.max_bytes,
+                    threads=settings.threads,
+                    strength=self.strength,
+                ),
+            )
+            for task, model in zip(self.tasks, self.models, strict=True)
         )
+
+    @property
+    def label(self) -> str:
+        """What names of results call it: its tasks, and its strength where that is not all."""
+        strength = "" if self.strength == WHOLE else f"-{round(self.strength * 100)}"
+        return f"{label(self.tasks)}{strength}"
 
 
 def networks(task: str) -> list[WeightEntry]:

@@ -29,7 +29,7 @@ from restorecli.serve.archive import zipped
 from restorecli.serve.looking import kind_of
 from restorecli.serve.names import plain_name
 from restorecli.serve.page import PARTS, page
-from restorecli.serve.settings import WHOLE, Settings, Wish, networks, offers
+from restorecli.serve.settings import WHOLE, Settings, Wish, offers
 from restorecli.serve.worker import Worker
 
 MOST_WORDS_BYTES = 4096  # of a request that is no photograph
@@ -249,24 +249,38 @@ async def words_of(request: Request) -> dict[str, Any]:
 
 
 def wish_of(asked: dict[str, Any]) -> Wish:
-    """What is to be done; raises a ``RestoreError`` for what cannot be."""
-    task = str(asked.get("task", ""))
-    if task not in offers():
-        raise UsageError(f"There is no task {task!r}.", hint=f"Tasks: {', '.join(offers())}.")
-    known = {entry.id for entry in networks(task)}
-    model = str(asked.get("model") or networks(task)[0].id)
-    if model not in known:
-        raise UsageError(
-            f"{model!r} is no network for {task} on this machine.",
-            hint="`restore models list` shows all.",
-        )
+    """What is to be done: ``task``, perhaps ``model`` and ``strength``, and what is done ``then``.
+
+    Raises a ``RestoreError`` for what cannot be.
+    """
+    tasks = [str(asked.get("task", ""))]
+    if then := str(asked.get("then") or ""):
+        tasks.append(then)
+    known = offers()
+    for task in tasks:
+        if task not in known:
+            raise UsageError(f"There is no task {task!r}.", hint=f"Tasks: {', '.join(known)}.")
+    if len(set(tasks)) < len(tasks):
+        raise UsageError(f"{tasks[0]} cannot be done twice.", hint="Choose another second task.")
+    models = [known[task][0].id for task in tasks]
+    if model := str(asked.get("model") or ""):
+        if model not in {entry.id for entry in known[tasks[0]]}:
+            raise UsageError(
+                f"{model!r} is no network for {tasks[0]} on this machine.",
+                hint="`restore models list` shows all.",
+            )
+        models[0] = model
+    return Wish(tasks=tuple(tasks), models=tuple(models), strength=_strength(asked))
+
+
+def _strength(asked: dict[str, Any]) -> float:
     try:
         strength = float(asked.get("strength", WHOLE))
     except (TypeError, ValueError):
         strength = -1.0
-    if not 0 < strength <= WHOLE:
+    if not 0 < strength <= WHOLE:  # nor NaN
         raise UsageError("The strength is a number above 0 and up to 1.")
-    return Wish(task=task, model=model, strength=strength)
+    return strength
 
 
 def _too_large(photo: Upload, most: int) -> TooLargeError:

@@ -11,8 +11,8 @@ from restorecli.errors import RestoreError
 from restorecli.images import suffix_for
 from restorecli.report import Row
 from restorecli.runs.items import Item, Selection
-from restorecli.runs.job import Job, Step
-from restorecli.serve.album import Album, Run, Shown, Upload, label
+from restorecli.runs.job import Job
+from restorecli.serve.album import Album, Run, Shown, Upload
 from restorecli.serve.looking import kind_of, look, shown
 from restorecli.serve.names import free_path
 from restorecli.serve.settings import Settings
@@ -57,7 +57,7 @@ class Worker:
         self._album = album
         self._settings = settings
         self._engine: Chain | None = None  # of the last run: the next one often needs it again
-        self._model = ""
+        self._models: tuple[str, ...] = ()
         self._looking = threading.Lock()  # one photograph at a time is decoded beside a run
         self._thread = threading.Thread(target=self._work, name="restore", daemon=True)
 
@@ -96,21 +96,21 @@ class Worker:
         """One photograph, one result under a name that is free."""
         photo, folder = run.photo, self._settings.folder
         suffix = suffix_for(photo.path.suffix, kind_of(photo.path))
-        target = free_path(folder, f"{photo.path.stem}.{label(run.wish)}", suffix)
+        target = free_path(folder, f"{photo.path.stem}.{run.wish.label}", suffix)
         return Job(
-            steps=(Step(task=run.wish.task, engine=run.wish.engine(self._settings)),),
+            steps=run.wish.steps(self._settings),
             selection=Selection(items=[Item(source=photo.path, target=target, root=folder)]),
             files=replace(self._settings.files, max_pixels=self._settings.limits.pixels),
         )
 
     def _engine_of(self, run: Run, job: Job) -> Chain:
-        """The network of ``run``: that of the last run if it is the same."""
+        """The networks of ``run``: those of the last run if they are the same."""
         from restorecli.engine.chain import Chain, prepare_chain
 
-        if self._engine is None or self._model != run.wish.model:
+        if self._engine is None or self._models != run.wish.models:
             self._engine = None  # before the next one is loaded
             self._engine = prepare_chain([step.engine for step in job.steps])
-            self._model = run.wish.model
+            self._models = run.wish.models
         engines = (replace(e, strength=run.wish.strength) for e in self._engine.engines)
         return Chain(engines=tuple(engines))
 

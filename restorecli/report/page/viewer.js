@@ -67,7 +67,7 @@ const viewer = (() => {
     const { left, right } = images;
     const width = left.naturalWidth || right.naturalWidth || 3;
     const height = left.naturalHeight || right.naturalHeight || 2;
-    const room = { width: stage.clientWidth, height: Math.max(220, innerHeight * TALLEST) };
+    const room = { width: stage.clientWidth, height: Math.max(220, viewer.tallest()) };
     const fit = Math.min(room.width / width, room.height / height, LARGEST_FIT);
     const scale = state.zoom ? state.zoom / devicePixelRatio : fit;
     frame.style.width = `${width * scale}px`;
@@ -214,5 +214,6 @@ const viewer = (() => {
     chosen: () => ({ left: chosen("left"), right: chosen("right"), view: state.view }),
     blend: (share) => { images.right.style.opacity = share; },
     changed: () => {},
+    tallest: () => innerHeight * TALLEST, // pixels that the picture may have
   };
 })();

@@ -69,6 +69,7 @@
     return {
       task: document.querySelector("input[name=task]:checked").value,
       model: byId("model").value,
+      then: byId("then").value,
       strength: Number(byId("strength").value) / 100,
     };
   }
@@ -179,15 +180,21 @@
     const kept = byId("model").value;
     byId("model").replaceChildren(...task.models.map(({ id }) => new Option(id, id)));
     if (task.models.some(({ id }) => id === kept)) byId("model").value = kept;
+    const second = byId("then").value;
+    const others = choices.tasks.filter(({ id }) => id !== task.id);
+    byId("then").replaceChildren(new Option("nothing more", ""), ...others.map(({ id, label }) => new Option(label, id)));
+    if (others.some(({ id }) => id === second)) byId("then").value = second;
     explain();
   }
 
   function explain() {
-    const { task: id, model, strength } = wish();
+    const { task: id, model, then, strength } = wish();
     const task = tasks.get(id);
     const { experimental } = task.models.find((one) => one.id === model);
-    byId("task-help").textContent =
-      task.help + (experimental ? ` The network is experimental: ${experimental}` : "");
+    const words = [task.help];
+    if (then) words.push(`Then it ${tasks.get(then).help[0].toLowerCase()}${tasks.get(then).help.slice(1)}`);
+    if (experimental) words.push(`The network is experimental: ${experimental}`);
+    byId("task-help").textContent = words.join(" ");
     byId("strength-value").textContent = `${Math.round(strength * 100)} %`;
     drawAgain();
   }
@@ -195,7 +202,7 @@
   for (const radio of document.querySelectorAll("input[name=task]")) {
     radio.addEventListener("change", offer);
   }
-  byId("model").addEventListener("change", explain);
+  for (const id of ["model", "then"]) byId(id).addEventListener("change", explain);
   byId("strength").addEventListener("input", explain);
   byId("wish").addEventListener("submit", (event) => {
     event.preventDefault();
@@ -221,15 +228,16 @@
   // ---- the picture
 
   const isOpen = (run) => run.state === "waiting" || run.state === "working";
-  const isSame = (a, b) => a.task === b.task && a.model === b.model && Math.abs(a.strength - b.strength) < 0.001;
+  const isSame = (run, wanted) => run.tasks[0] === wanted.task && (run.tasks[1] ?? "") === wanted.then
+    && run.models[0] === wanted.model && Math.abs(run.strength - wanted.strength) < 0.001;
   const runs = () => state.photos.flatMap((photo) => photo.runs);
   const currentPhoto = () => state.photos.find((photo) => photo.id === state.current);
 
   function title(run) {
-    const task = tasks.get(run.task);
-    const words = [task.result];
+    const done = run.tasks.map((id) => tasks.get(id).result);
+    const words = [done.map((one, place) => (place ? one[0].toLowerCase() + one.slice(1) : one)).join(", ")];
     if (run.strength < 1) words.push(`${Math.round(run.strength * 100)} %`);
-    if (run.model !== task.models[0]?.id) words.push(run.model);
+    if (run.models[0] !== tasks.get(run.tasks[0]).models[0]?.id) words.push(run.models[0]);
     return words.join(" · ");
   }
 
@@ -292,7 +300,7 @@
 
   viewer.changed = () => {
     const { left, right, view } = viewer.chosen();
-    const can = view === "slider" && !left.run && right.run && right.run.strength === 1;
+    const can = view === "slider" && !left.run && right.run?.strength === 1 && right.run.tasks.length === 1;
     byId("mix").hidden = byId("mix-keep").hidden = !can;
     if (state.mixed !== right.src) {
       state.mixed = right.src;
@@ -309,14 +317,18 @@
     const share = byId("mix").hidden ? 1 : Number(byId("mix-share").value) / 100;
     viewer.blend(share); // over the original: what --strength makes, but for rounding
     byId("mix-value").textContent = `${Math.round(share * 100)} %`;
-    const wanted = right.run && { ...right.run, strength: share };
-    byId("mix-keep").disabled = !wanted || runs().some((run) => isSame(run, wanted) && currentPhoto()?.runs.includes(run));
+    byId("mix-keep").disabled = !right.run || share === 1 ||
+      currentPhoto()?.runs.some((run) => isSame(run, mixed(share)) && (isOpen(run) || run.state === "done"));
+  }
+
+  function mixed(strength) {
+    const { tasks: [task], models: [model] } = viewer.chosen().right.run;
+    return { task, model, then: "", strength };
   }
 
   byId("mix-share").addEventListener("input", mix);
   byId("mix-keep").addEventListener("click", () => {
-    const { task, model } = viewer.chosen().right.run;
-    again(state.current, { task, model, strength: Number(byId("mix-share").value) / 100 });
+    again(state.current, mixed(Number(byId("mix-share").value) / 100));
     byId("mix-keep").disabled = true;
   });
 
@@ -507,6 +519,12 @@
     while (byId("troubles").children.length > 4) byId("troubles").firstChild.remove();
   }
 
+  // The picture is as tall as leaves room for what stands above and below it.
+  viewer.tallest = () => {
+    const wide = matchMedia("(min-width: 940px)").matches;
+    return innerHeight - (wide ? 285 : 230);
+  };
+  document.querySelector(".more").open = matchMedia("(min-width: 601px)").matches;
   document.addEventListener("visibilitychange", () => { if (!document.hidden) look(); });
   offer();
   look();
