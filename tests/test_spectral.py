@@ -211,6 +211,11 @@ def test_bad_input_is_one_sentence_with_its_code_and_writes_nothing(
     mask, meas = tmp_path / "mask.mat", tmp_path / "meas.mat"
     scipy.io.savemat(tmp_path / "small.mat", {"mask": np.ones((8, 8))})
     scipy.io.savemat(tmp_path / "words.mat", {"text": "no measurement"})
+    values = np.linspace(0, 255, 192).reshape(12, 16)
+    scipy.io.savemat(tmp_path / "white.mat", {"mask": values})
+    scipy.io.savemat(tmp_path / "dark.mat", {"mask": 0 * values})
+    scipy.io.savemat(tmp_path / "nan.mat", {"mask": np.full((12, 16), np.nan)})
+    (tmp_path / "cut.mat").write_bytes(mask.read_bytes()[:200])
     np.savez(tmp_path / "five.npz", cube=np.ones((5, 48, 40)))
     of_cassi = ("--weights", weights, "--mask", mask)
     cases = [
@@ -218,6 +223,13 @@ def test_bad_input_is_one_sentence_with_its_code_and_writes_nothing(
         ((tmp_path / "none.png",), InputError, "none.png"),
         ((meas, "--weights", weights, "--mask", tmp_path / "small.mat"), InputError, "70×12"),
         ((tmp_path / "words.mat", *of_cassi), InputError, "has no measurement"),
+        ((meas, "--weights", weights, "--mask", tmp_path / "white.mat"), InputError, "0 to 255"),
+        ((meas, "--weights", weights, "--mask", tmp_path / "dark.mat"), InputError, "0 to 0"),
+        ((meas, "--weights", weights, "--mask", tmp_path / "no.mat"), InputError, "no.mat"),
+        ((meas, "--weights", weights, "--mask", tmp_path / "nan.mat"), InputError, "not finite"),
+        ((meas, "--mask", tmp_path / "cut.mat"), InputError, "Cannot read"),
+        ((photo, *of_cassi), InputError, "as a measurement: its ending is '.png'"),
+        ((meas, *of_cassi, "--encoding", "srgb"), UsageError, "--encoding is of pictures"),
         ((photo, "--weights", weights), UsageError, "is for measurements, with --mask"),
         ((photo, "--model", "mst-plus-plus"), WeightsError, "not installed"),
         ((photo, "--model", "hint-derain-packed"), UsageError, "is for derain"),

@@ -263,13 +263,19 @@ def job_of(asked: AskedSpectra, max_bytes: int | None) -> SpectralJob:
     from restorecli.runs.manifest import Ledger
     from restorecli.scoring.metrics.spectra import find_spectral_protocol
     from restorecli.spectral import run as runs  # imports torch
+    from restorecli.spectral.model import check_mask
     from restorecli.spectral.reading import read_plane
 
     cassi = asked.mask is not None
+    if cassi and asked.encoding:
+        raise UsageError("--encoding is of pictures; a measurement (--mask) has none.")
     scoring = find_spectral_protocol(asked.protocol or ("kaist" if cassi else "cave"))
     results = results_of(asked)
     items = runs.find(asked.inputs, asked.output, results, cassi=cassi, recursive=asked.recursive)
-    plane = None if asked.mask is None else read_plane(asked.mask, ("mask",), "mask")
+    plane = None
+    if asked.mask is not None:
+        plane = read_plane(asked.mask, ("mask",), "mask")
+        check_mask(str(asked.mask), plane)
     engine = engine_of(asked, max_bytes)
     ledger = Ledger(fingerprint=runs.fingerprint(engine, results, plane))
     items = runs.decided(

@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 STRIP_PLANES = 20  # planes of all features of one strip alive at once
 LOWER_LEVELS = 0.75  # of the size of level 0: levels 1 and 2, which are always kept
 BYTES = 4  # of one value
+LARGEST_SHARE = 1.01  # of light through a mask, which is measured and may lie a little above 1
 SRGB, LINEAR = "srgb", "linear"
 
 
@@ -198,6 +199,16 @@ def check_photo(name: str, pixels: Pixels, alpha: Pixels | None) -> None:
         raise InputError(
             f"{name} has an alpha channel; what shines through has no spectrum.",
             hint="Save it without transparency.",
+        )
+
+
+def check_mask(name: str, mask: NDArray[np.float32]) -> None:
+    """Refuse what lets nothing through, or more than there is; ``InputError`` says the values."""
+    low, high = float(mask.min()), float(mask.max())
+    if low < 0 or high > LARGEST_SHARE or high <= 0:
+        raise InputError(
+            f"The mask {name} has values from {low:g} to {high:g}; expected shares from 0 to 1.",
+            hint="Divide it by the value that lets all light through.",
         )
 
 
