@@ -11,7 +11,7 @@ import psutil
 
 from restorecli.errors import InputError
 from restorecli.images import decode_photo
-from tests import kinds, matrix
+from tests import carrying, kinds, matrix
 
 TIME_LIMIT_S = 10
 MEMORY_LIMIT_BYTES = 2 << 30
@@ -31,7 +31,8 @@ def originals(folder):
     except ImportError:
         pass
     whole = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
-    small = {name: data for name, data in kinds.kinds().items() if len(data) < LARGE_BYTES}
+    more = kinds.kinds() | carrying.sources()
+    small = {name: data for name, data in more.items() if len(data) < LARGE_BYTES}
     return whole | small
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
-from restorecli.errors import InputError
 from restorecli.images.photo import Photo
-from restorecli.images.reading import decode_photo, identify_data, read_file
+from restorecli.images.reading import decode_photo, read_file, reduced_jpeg
 from restorecli.limits import DEFAULT_MAX_PIXELS
 
 
@@ -58,25 +56,10 @@ def small_picture(
     ``InputError`` like `read_pixels`.
     """
     data = read_file(path)
-    picture = _reduced_jpeg(data, largest_px, max_pixels)
-    if picture is None:
+    pixels_8 = reduced_jpeg(data, largest_px, max_pixels=max_pixels)
+    if pixels_8 is None:
         pixels = over_white(decode_photo(data, str(path), max_pixels=max_pixels))
-        picture = Image.fromarray(eight_bits(pixels)).convert("RGB")
+        pixels_8 = eight_bits(pixels)
+    picture = Image.fromarray(pixels_8).convert("RGB")
     picture.thumbnail(largest_px, Image.Resampling.LANCZOS, reducing_gap=2.0)
     return picture
-
-
-def _reduced_jpeg(data: bytes, largest_px: tuple[int, int], max_pixels: int) -> Image.Image | None:
-    """A JPEG decoded at an eighth, a quarter or half of its size; ``None`` for what is none."""
-    try:
-        if identify_data(io.BytesIO(data)) != "JPEG":
-            return None
-        with Image.open(io.BytesIO(data), formats=("JPEG",)) as picture:
-            if picture.mode not in {"L", "RGB"} or picture.width * picture.height > max_pixels:
-                return None
-            picture.draft("RGB", largest_px)
-            return ImageOps.exif_transpose(picture).convert("RGB")
-    except InputError:
-        raise
-    except Exception:  # the reader will say what is wrong
-        return None

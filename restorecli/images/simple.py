@@ -168,7 +168,7 @@ def pnm_planes(data: bytes) -> Pixels:
     channels = 3 if data[1:2] in b"36" else 1
     shape = (height, width, channels) if channels == 3 else (height, width)
     if data[1:2] in b"14" or most < 256:
-        with Image.open(io.BytesIO(data)) as picture:
+        with Image.open(io.BytesIO(data), formats=("PPM",)) as picture:
             return np.array(picture.convert("RGB" if channels == 3 else "L"))
     count = width * height * channels
     if data[1:2] in b"56":
