@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,7 +107,8 @@ class Checked:
 
 def quoted(name: str) -> str:
     """A path as one would type it."""
-    return shlex.quote(f"./{name}" if name.startswith("-") else name)
+    name = f"./{name}" if name.startswith("-") else name
+    return subprocess.list2cmdline([name]) if os.name == "nt" else shlex.quote(name)
 
 
 def check_file(path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Checked:
