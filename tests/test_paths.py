@@ -341,31 +341,6 @@ def test_pipes_and_devices_are_refused_wherever_a_file_is_read(cli, derain, phot
     assert whole.lines[-1]["counts"]["ok"] == 1
 
 
-# The first ten minutes
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "sentence"),
-    [
-        (("a.png",), 2, "restore derain a.png"),
-        (("holiday.jpg",), 2, "restore derain holiday.jpg"),
-        (("help", "derain"), 0, "Remove rain streaks."),
-        (("help",), 0, "Usage: restore"),
-        (("deblurr", "a.png"), 2, "Did you mean `restore deblur`?"),
-        (("unfog", "a.png"), 2, "Did you mean `restore dehaze`?"),
-        (("frobnicate",), 2, "There is no command 'frobnicate'."),
-        (("derain", "a.png", "--quality", "90"), 2, "--jpeg-quality"),
-        (("derain", "nowhere.png"), 3, "no such file"),
-        (("derain", "a.png", "-o", "deep/b.png"), 2, "--resume"),
-        (("models", "show", "qqqqqqqq"), 4, "There is no model 'qqqqqqqq'.\n  `restore"),
-    ],
-)
-def test_a_likely_mistake_gets_a_sentence_that_helps(cli, photos, arguments, code, sentence):
-    outcome = cli(*arguments)
-    assert outcome.exit_code == code, outcome.stderr
-    assert sentence in outcome.stdout + outcome.stderr
-
-
 def test_a_picture_that_hardly_changes_is_told(cli, photos, identity_weights):
     outcome = cli("derain", "a.png", "--weights", identity_weights, "--json")
     assert outcome.lines[0]["notes"] == ["hardly changed: by 0.00 of 255 on average"]

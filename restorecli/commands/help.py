@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from restorecli.errors import EXIT_CODES, RestoreError
+from restorecli.errors import EXIT_CODES, RestoreError, UsageError
 
+TyperUsageError: Any = typer.BadParameter.__mro__[1]  # what Typer raises of what was typed
 WHAT = "What and where to"
 FILES = "Files that are written"
 QUALITY = "Network and quality"
@@ -164,7 +165,10 @@ class Command(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """What was typed; a setting steps back where a rival of it was typed."""
         _switch_off(self.get_params(ctx))
-        rest = super().parse_args(ctx, args)
+        try:
+            rest = super().parse_args(ctx, args)
+        except TyperUsageError as error:
+            raise _in_a_sentence(error, ctx, self) from None
         typed = {name for name in ctx.params if _source(ctx, name) == "COMMANDLINE"}
         for param in self.params:
             name = param.name
@@ -187,6 +191,16 @@ class Command(TyperCommand):
             raise
 
 
+def _in_a_sentence(error: Any, ctx: Any, command: Any) -> UsageError:
+    """What Typer has against what was typed, as all else is said: a sentence and a hint."""
+    text = error.format_message().replace("Value error, ", "").strip().rstrip(".")
+    guide = guide_of(command)
+    hint = f"`restore help {ctx.command_path.partition(' ')[2]}".rstrip() + "` explains it."
+    if text.startswith("Missing") and guide:
+        hint = f"For example: {guide.examples[0][0]}. {hint}"
+    return UsageError(f"{ctx.command_path}: {text[0].lower()}{text[1:]}.", hint=hint)
+
+
 def _switch_off(params: Sequence[Any]) -> None:
     """Let flags that nobody set be off: for one that is None Typer loads pydantic, for 0.1 s."""
     for param in params:
@@ -205,7 +219,19 @@ class Group(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """What was typed."""
         _switch_off(self.get_params(ctx))
-        return list(super().parse_args(ctx, args))
+        try:
+            return list(super().parse_args(ctx, args))
+        except TyperUsageError as error:
+            if args:
+                raise _in_a_sentence(error, ctx, self) from None
+            raise  # nothing was typed: that is help
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that ``args`` begins with; raises ``UsageError`` where there is none."""
+        try:
+            return super().resolve_command(ctx, args)
+        except TyperUsageError as error:
+            raise _in_a_sentence(error, ctx, self) from None
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """The commands first: they are what is looked for."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
 import io
 import logging
+import os
 import struct
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from glob import has_magic
+from itertools import islice
 from pathlib import Path
 from typing import IO
 
@@ -18,6 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from restorecli.errors import InputError
+from restorecli.files.addresses import is_remote
 from restorecli.files.regular import IrregularError, open_regular
 from restorecli.images import bmff, carry, colour, ifd, jpeg, jxl, png, raw, simple, webp
 from restorecli.images.formats import (
@@ -525,6 +530,7 @@ def _foreign(name: str, kind: str) -> InputError:
     return InputError(f"Cannot restore {name}: it is {kind}, not a picture.", hint=hint)
 
 
+MOST_NAMES = 5000  # of a folder, among which one that was meant is looked for
 ONE_DECODER = threading.RLock()  # the switches below are those of the whole process
 
 
@@ -544,9 +550,21 @@ def _quiet_decoders() -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS = before
 
 
+def _missing(path: Path) -> InputError:
+    if has_magic(str(path)):
+        return InputError(f"Cannot read {path}: no file matches this pattern.")
+    near: list[str] = []
+    if not is_remote(path):
+        with suppress(OSError), os.scandir(path.parent) as entries:
+            names = [entry.name for entry in islice(entries, MOST_NAMES)]
+            near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.8)
+    hint = f"Did you mean {path.with_name(near[0])}?" if near else "Check the name."
+    return InputError(f"Cannot read {path}: no such file.", hint=hint)
+
+
 def _cannot_read(path: Path, error: OSError) -> InputError:
     if isinstance(error, FileNotFoundError):
-        return InputError(f"Cannot read {path}: no such file.", hint="Check the name.")
+        return _missing(path)
     if isinstance(error, IsADirectoryError):
         return InputError(f"Cannot read {path}: it is a folder, expected a picture.")
     if isinstance(error, IrregularError):

@@ -215,14 +215,15 @@ def too_long(target: Path) -> OutputError | None:
     )
 
 
-def refuse_existing(targets: Sequence[Path]) -> None:
+def refuse_existing(targets: Sequence[Path], *, resuming: bool = False) -> None:
     """Raise ``OutputError`` if there is anything in ``targets``."""
     if targets:
         more = f" and {len(targets) - 1} more" if len(targets) > 1 else ""
+        resume = "" if resuming else "--resume to go on where an earlier run ended, "
         raise OutputError(
-            f"{targets[0]}{more} would be overwritten.",
-            hint="Give --overwrite to replace, --skip-existing to keep, --resume to go on where an "
-            "earlier run ended, or another -o.",
+            f"{targets[0]}{more} would be overwritten"
+            f"{': no earlier run says that it is finished' if resuming else ''}.",
+            hint=f"Give --overwrite to replace, --skip-existing to keep, {resume}or another -o.",
         )
 
 

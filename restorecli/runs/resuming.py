@@ -16,7 +16,8 @@ def resumed(selection: Selection, ledger: Ledger) -> Selection:
     Raises ``OutputError`` for results that exist and that no manifest knows.
     """
     found = marked(selection, ledger)
-    refuse_existing([item.target for item in found.items if isinstance(item.error, ForeignError)])
+    foreign = [item.target for item in found.items if isinstance(item.error, ForeignError)]
+    refuse_existing(foreign, resuming=True)
     return found
 
 
