@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
+import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
@@ -146,5 +148,19 @@ def test_a_checkout_that_is_not_installed_is_named_itself(monkeypatch):
 
 
 def test_no_hint_names_the_project_as_if_it_could_be_had_by_name():
-    for path in (ROOT / "restorecli").rglob("*.py"):
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    for path in [*pages, *(ROOT / "restorecli").rglob("*.py")]:
         assert "pip install 'restorecli[" not in path.read_text(encoding="utf-8"), path
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.parametrize(
+    ("target", "said"), [("demo", ["Installing into", "Restoring"]), ("test", ["Testing"])]
+)
+def test_make_says_what_it_does_before_it_takes_its_time(target, said):
+    planned = subprocess.run(
+        ["make", "-n", "-B", "-C", str(ROOT), target], capture_output=True, text=True, check=True
+    ).stdout
+    for words in said:
+        assert f'echo "{words}' in planned
+    assert planned.index('echo "Installing into') < planned.index("-m venv")
