@@ -42,6 +42,7 @@ MAY_IMPORT = {
         "machine",
         "report",
         "runs",
+        "scoring",
         "weights",
     },
     "runs": {

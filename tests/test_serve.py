@@ -294,6 +294,24 @@ def default(task):
     return networks(task)[0].id
 
 
+def test_a_check_says_what_the_command_says_and_makes_no_file(asker, folder, cli):
+    dark = np.full((60, 60, 3), 6, np.uint8) + np.arange(60, dtype=np.uint8)[:, None, None] // 12
+    stream = io.BytesIO()
+    Image.fromarray(dark).save(stream, "PNG")
+    before = sorted(folder.glob("*.png"))
+    asker.send(stream.getvalue(), "night.png", "check")
+    (shown,) = asker.settled()
+    (run,) = shown["runs"]
+    path = folder.parent / "night.png"
+    path.write_bytes(stream.getvalue())
+    (said, *_) = cli("check", path, "--json").lines
+    assert run["state"] == "done"
+    assert run["file"] is None
+    assert run["finding"]["task"] == said["task"] == "lowlight"
+    assert run["finding"]["sentence"] == said["sentence"].partition(":")[0] + "."
+    assert sorted(folder.glob("*.png")) == before
+
+
 def test_two_tasks_are_done_one_after_the_other(asker, folder, picture, cli, tmp_path):
     data = png(picture)
     asker.send(data, "two.png", "derain", then="denoise")

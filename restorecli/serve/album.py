@@ -18,6 +18,7 @@ from typing import Any, Literal
 from restorecli.errors import UsageError
 from restorecli.report import Row
 from restorecli.report.words import printable
+from restorecli.serve.finding import Finding
 from restorecli.serve.settings import Wish
 
 RunState = Literal["waiting", "working", "done", "failed", "cancelled"]
@@ -45,6 +46,7 @@ class Run:
     elapsed_s: float | None = None
     result: Path | None = None
     shown: Shown = field(default_factory=Shown)
+    finding: Finding | None = None  # where nothing was wished for but to check
     notes: tuple[str, ...] = ()
     error: str = ""
 
@@ -64,6 +66,7 @@ class Run:
             "file": printable(self.result.name) if self.result else None,
             "reduced": self.shown.reduced,
             "shown": self.shown.path is not None,
+            "finding": self.finding.data() if self.finding else None,
             "notes": [printable(note) for note in self.notes],
             "error": printable(self.error),
         }
@@ -245,6 +248,13 @@ class Album:
                     run.photo.size = (row.height_px, row.width_px)
             else:
                 run.state, run.error = "failed", row.error or "It failed."
+            self._tell()
+
+    def tell(self, run: Run, finding: Finding) -> None:
+        """``run`` has found out what is wrong."""
+        with self._changed:
+            run.elapsed_s = time.monotonic() - run.started_s
+            run.state, run.share, run.finding = "done", 1.0, finding
             self._tell()
 
     def change(self, how: Callable[[], None]) -> None:

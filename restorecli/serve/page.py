@@ -9,9 +9,10 @@ from typing import Any
 
 from restorecli import __version__
 from restorecli.report.parts import part, script_safe, templates
-from restorecli.serve.settings import Settings
+from restorecli.serve.settings import CHECK, Settings
 from restorecli.weights import WeightEntry
 
+CHECKING = ("Not sure", "Check", "Says what is wrong with a photograph, and what mends it.")
 LABELS = {  # what is wrong with a photograph, what a result is called, what happens
     "derain": ("Rain", "Without rain", "Removes rain streaks."),
     "desnow": ("Snow", "Without snow", "Removes falling snow."),
@@ -19,7 +20,7 @@ LABELS = {  # what is wrong with a photograph, what a result is called, what hap
     "denoise": ("Noise", "Without noise", "Removes noise and grain."),
     "lowlight": ("Dark", "Brightened", "Brightens photographs taken in the dark."),
     "deblur": ("Shaken", "Without shake", "Sharpens photographs blurred by motion."),
-    "defocus": ("Out of focus", "In focus", "Sharpens photographs that are out of focus."),
+    "defocus": ("Blurry", "In focus", "Sharpens photographs that are out of focus."),
 }
 
 
@@ -42,14 +43,8 @@ def page(settings: Settings, offers: Mapping[str, Sequence[WeightEntry]]) -> str
     from markupsafe import Markup
 
     tasks = [
-        {
-            "id": task,
-            "label": LABELS[task][0],
-            "result": LABELS[task][1],
-            "help": LABELS[task][2],
-            "models": [_network(entry) for entry in entries],
-        }
-        for task, entries in offers.items()
+        _choice(CHECK, CHECKING, ()),
+        *(_choice(task, LABELS[task], entries) for task, entries in offers.items()),
     ]
     limits = settings.limits
     choices = {"tasks": tasks, "fileBytes": limits.file_bytes, "photos": limits.photos}
@@ -64,6 +59,14 @@ def page(settings: Settings, offers: Mapping[str, Sequence[WeightEntry]]) -> str
             most_mb=f"{limits.file_bytes / 1e6:,.0f}",
         )
     )
+
+
+def _choice(
+    task: str, words: tuple[str, str, str], entries: Sequence[WeightEntry]
+) -> dict[str, Any]:
+    label, result, what = words
+    models = [_network(entry) for entry in entries]
+    return {"id": task, "label": label, "result": result, "help": what, "models": models}
 
 
 def _network(entry: WeightEntry) -> dict[str, Any]:

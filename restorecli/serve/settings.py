@@ -11,6 +11,7 @@ from restorecli.images import FileOptions
 from restorecli.runs.job import Step, label
 from restorecli.weights import TASKS, WeightEntry, choose_model, registry
 
+CHECK = "check"  # in the place of a task: say what is wrong, change nothing
 WHOLE = 1.0  # strength at which nothing of the original is left
 
 
@@ -65,6 +66,11 @@ class Wish:
             )
             for task, model in zip(self.tasks, self.models, strict=True)
         )
+
+    @property
+    def is_check(self) -> bool:
+        """Whether nothing is to be done but to say what is wrong."""
+        return self.tasks == (CHECK,)
 
     @property
     def label(self) -> str:

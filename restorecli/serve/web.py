@@ -29,7 +29,7 @@ from restorecli.serve.archive import zipped
 from restorecli.serve.looking import kind_of
 from restorecli.serve.names import plain_name
 from restorecli.serve.page import PARTS, page
-from restorecli.serve.settings import WHOLE, Settings, Wish, offers
+from restorecli.serve.settings import CHECK, WHOLE, Settings, Wish, offers
 from restorecli.serve.worker import Worker
 
 MOST_WORDS_BYTES = 4096  # of a request that is no photograph
@@ -254,6 +254,8 @@ def wish_of(asked: dict[str, Any]) -> Wish:
     Raises a ``RestoreError`` for what cannot be.
     """
     tasks = [str(asked.get("task", ""))]
+    if tasks == [CHECK]:
+        return Wish(tasks=(CHECK,), models=())
     if then := str(asked.get("then") or ""):
         tasks.append(then)
     known = offers()

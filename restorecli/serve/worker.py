@@ -13,6 +13,7 @@ from restorecli.report import Row
 from restorecli.runs.items import Item, Selection
 from restorecli.runs.job import Job
 from restorecli.serve.album import Album, Run, Shown, Upload
+from restorecli.serve.finding import find
 from restorecli.serve.looking import kind_of, look, shown
 from restorecli.serve.names import free_path
 from restorecli.serve.settings import Settings
@@ -83,11 +84,15 @@ class Worker:
                 self._album.finish(run, self._named(row, run.photo), self._shown(row, run))
 
     def _row(self, run: Run) -> Row | None:
-        """What came of ``run``; ``None`` if it was cancelled. Raises ``RestoreError``."""
+        """What came of ``run``; ``None`` if nothing is to be told. Raises ``RestoreError``."""
         from restorecli.runs.local import run_with
 
         if not run.photo.looked_at:
             self.look(run.photo)
+        if run.wish.is_check:
+            found = find(run.photo.path, max_pixels=self._settings.limits.pixels)
+            self._album.tell(run, found)
+            return None
         job = self._job(run)
         report = run_with(self._engine_of(run, job), job, Told(self._album, run))
         return report.rows[0] if report.rows else None

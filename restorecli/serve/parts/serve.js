@@ -66,8 +66,10 @@
   // ---- photographs on their way
 
   function wish() {
+    const task = document.querySelector("input[name=task]:checked").value;
+    if (!tasks.get(task).models.length) return { task, model: "", then: "", strength: 1 };
     return {
-      task: document.querySelector("input[name=task]:checked").value,
+      task,
       model: byId("model").value,
       then: byId("then").value,
       strength: Number(byId("strength").value) / 100,
@@ -177,11 +179,12 @@
 
   function offer() {
     const task = tasks.get(wish().task);
+    document.querySelector(".more").hidden = !task.models.length;
     const kept = byId("model").value;
     byId("model").replaceChildren(...task.models.map(({ id }) => new Option(id, id)));
     if (task.models.some(({ id }) => id === kept)) byId("model").value = kept;
     const second = byId("then").value;
-    const others = choices.tasks.filter(({ id }) => id !== task.id);
+    const others = choices.tasks.filter(({ id, models }) => id !== task.id && models.length);
     byId("then").replaceChildren(new Option("nothing more", ""), ...others.map(({ id, label }) => new Option(label, id)));
     if (others.some(({ id }) => id === second)) byId("then").value = second;
     explain();
@@ -190,9 +193,9 @@
   function explain() {
     const { task: id, model, then, strength } = wish();
     const task = tasks.get(id);
-    const { experimental } = task.models.find((one) => one.id === model);
+    const experimental = task.models.find((one) => one.id === model)?.experimental;
     const words = [task.help];
-    if (then) words.push(`Then it ${tasks.get(then).help[0].toLowerCase()}${tasks.get(then).help.slice(1)}`);
+    if (task.models.length && then) words.push(`Then it ${tasks.get(then).help[0].toLowerCase()}${tasks.get(then).help.slice(1)}`);
     if (experimental) words.push(`The network is experimental: ${experimental}`);
     byId("task-help").textContent = words.join(" ");
     byId("strength-value").textContent = `${Math.round(strength * 100)} %`;
@@ -220,16 +223,16 @@
     button.hidden = !photo;
     if (!photo) return;
     const wanted = wish();
-    const is = photo.runs.some((run) => isSame(run, wanted) && (isOpen(run) || run.state === "done"));
-    button.disabled = is;
-    button.textContent = is ? "Done to the picture shown" : "Do this to the picture shown";
+    const same = photo.runs.filter((run) => isSame(run, wanted) && (isOpen(run) || run.state === "done"));
+    button.disabled = same.length > 0;
+    button.textContent = same.some(isOpen) ? "This is under way" : same.length ? "This is done" : "Do this to the picture shown";
   }
 
   // ---- the picture
 
   const isOpen = (run) => run.state === "waiting" || run.state === "working";
   const isSame = (run, wanted) => run.tasks[0] === wanted.task && (run.tasks[1] ?? "") === wanted.then
-    && run.models[0] === wanted.model && Math.abs(run.strength - wanted.strength) < 0.001;
+    && (run.models[0] ?? "") === wanted.model && Math.abs(run.strength - wanted.strength) < 0.001;
   const runs = () => state.photos.flatMap((photo) => photo.runs);
   const currentPhoto = () => state.photos.find((photo) => photo.id === state.current);
 
@@ -237,7 +240,7 @@
     const done = run.tasks.map((id) => tasks.get(id).result);
     const words = [done.map((one, place) => (place ? one[0].toLowerCase() + one.slice(1) : one)).join(", ")];
     if (run.strength < 1) words.push(`${Math.round(run.strength * 100)} %`);
-    if (run.models[0] !== tasks.get(run.tasks[0]).models[0]?.id) words.push(run.models[0]);
+    if (run.models[0] !== tasks.get(run.tasks[0]).models[0]?.id) words.push(run.models[0]); // not the default
     return words.join(" · ");
   }
 
@@ -279,6 +282,7 @@
       if (grew && before === photo.id) viewer.sweep();
       for (const id of ["previous", "next"]) byId(id).disabled = state.photos.length < 2;
     }
+    drawFinding();
     drawDoing(photo);
   }
 
@@ -293,7 +297,7 @@
   function drawDoing(photo) {
     const run = photo.runs.find((one) => one.state === "working") ?? photo.runs.find(isOpen);
     const alone = !photo.runs.some((one) => one.shown);
-    scan.hidden = !(run && run.state === "working" && alone);
+    scan.hidden = !(run && run.state === "working" && run.models.length && alone);
     scan.style.setProperty("--done", run?.share ?? 0);
     doing.textContent = run ? `${title(run)}: ${progress(run)}` : "";
   }
@@ -308,9 +312,36 @@
     }
     byId("get").hidden = !right.run;
     if (right.run) byId("get").href = `runs/${right.run.id}/file`;
-    byId("below").hidden = !right.run;
+    drawFinding();
     mix();
   };
+
+  // What a check has found, as long as it has not been done.
+  function advice(photo) {
+    const found = photo?.runs.findLast((run) => run.finding)?.finding;
+    if (!found) return null;
+    const task = tasks.get(found.task);
+    const wanted = task && { task: task.id, model: task.models[0].id, then: "", strength: 1 };
+    if (wanted && photo.runs.some((run) => isSame(run, wanted) && run.state !== "failed")) return null;
+    return { ...found, wanted, button: task && `Make it: ${task.result[0].toLowerCase()}${task.result.slice(1)}` };
+  }
+
+  function drawFinding() {
+    const found = advice(currentPhoto());
+    const alone = !viewer.chosen().right.run;
+    put(byId("finding"), found && alone ? found.sentence : "");
+    byId("mend").hidden = !(found?.wanted && alone);
+    put(byId("mend"), found?.button ?? "");
+    byId("below").hidden = alone && !found;
+  }
+
+  byId("mend").addEventListener("click", () => again(state.current, advice(currentPhoto()).wanted));
+  byId("mend-all").addEventListener("click", async () => {
+    for (const photo of state.photos) {
+      const wanted = advice(photo)?.wanted;
+      if (wanted) await ask("POST", `photos/${photo.id}/runs`, wanted);
+    }
+  });
 
   function mix() {
     const { right } = viewer.chosen();
@@ -344,10 +375,12 @@
   function progress(run) {
     if (run.state === "waiting") return "waiting for its turn";
     if (run.state === "working") {
+      if (!run.models.length) return "looking at it";
       const left = run.share > 0.1 ? (run.elapsed * (1 - run.share)) / run.share : 0;
       const time = left >= 2 ? `, ${seconds(left)} left` : "";
       return `${Math.round(run.share * 100)} %${time}`;
     }
+    if (run.finding) return run.finding.sentence;
     if (run.state === "done") return `done in ${seconds(run.elapsed)}`;
     return run.state === "failed" ? run.error : "cancelled";
   }
@@ -432,7 +465,7 @@
     const [stop, get] = [child.querySelector(".stop"), child.querySelector(".get")];
     stop.hidden = !isOpen(run);
     stop.ariaLabel = `Cancel ${name} of ${photo.name}`;
-    get.hidden = run.state !== "done";
+    get.hidden = !run.file;
     get.ariaLabel = `Download ${run.file ?? name}`;
     put(child.querySelector(".run-notes"), run.notes.join("; "));
   }
@@ -474,8 +507,12 @@
     const [open, done, failed] = [count("waiting", "working"), count("done"), count("failed")];
     const words = [[open, "to do"], [done, "done"], [failed, "failed"]].filter(([n]) => n);
     put(byId("tally"), words.map(([n, what]) => `${n} ${what}`).join(", "));
-    byId("download-all").hidden = done < 2;
-    put(byId("download-all"), `Download all ${done}`);
+    const files = all.filter((run) => run.file).length;
+    byId("download-all").hidden = files < 2;
+    put(byId("download-all"), `Download all ${files}`);
+    const found = state.photos.filter((photo) => advice(photo)?.wanted).length;
+    byId("mend-all").hidden = found < 2;
+    put(byId("mend-all"), `Do what was found to ${found}`);
     byId("cancel-all").hidden = open < 2;
     byId("clear").hidden = state.photos.filter(isSettled).length < 2;
     document.title = open ? `${done} of ${open + done} · restore` : "restore";
@@ -522,7 +559,7 @@
   // The picture is as tall as leaves room for what stands above and below it.
   viewer.tallest = () => {
     const wide = matchMedia("(min-width: 940px)").matches;
-    return innerHeight - (wide ? 285 : 230);
+    return innerHeight - (wide ? byId("viewer").offsetHeight - byId("stage").offsetHeight + 34 : 230);
   };
   document.querySelector(".more").open = matchMedia("(min-width: 601px)").matches;
   document.addEventListener("visibilitychange", () => { if (!document.hidden) look(); });
