@@ -64,6 +64,13 @@ def test_what_is_typed_sends_a_rival_away(cli, photo_file, settings, identity_we
     assert outcome.exit_code == 0, outcome.stderr
 
 
+def test_quiet_that_is_typed_sends_verbose_away(cli, photo_file, settings, identity_weights):
+    settings("verbose = true\n")
+    run = ("derain", photo_file(), "--weights", identity_weights)
+    assert cli(*run, "-q").stderr == ""
+    assert "Device cpu" in cli(*run, "--overwrite").stderr
+
+
 def test_what_loses_files_cannot_be_set_in_advance(cli, photo_file, settings, monkeypatch):
     path = photo_file("a.png")
     path.with_name("a.derain.png").write_bytes(b"precious")

@@ -37,6 +37,17 @@ def derain(cli, random_weights):
     return lambda *arguments: cli("derain", *arguments, "--weights", random_weights)
 
 
+def test_an_address_that_cannot_be_looked_at_is_one_sentence(derain, bucket, monkeypatch):
+    def refuses(*arguments, **options):
+        raise ValueError("Invalid bucket name\nand a long rule")
+
+    monkeypatch.setattr(type(bucket), "ls", refuses)
+    monkeypatch.setattr(type(bucket), "find", refuses)
+    outcome = derain("memory://in/a.jpg")
+    assert outcome.exit_code == OutputError.exit_code
+    assert "memory://in/a.derain.jpg exists: ValueError: Invalid bucket name." in outcome.stderr
+
+
 def test_addresses_are_taken_apart_and_put_together_as_paths_are():
     path = path_of("memory://bucket/folder/photo.png")
     assert is_remote(path)
@@ -61,7 +72,7 @@ def test_unknown_schemes_and_missing_packages_are_told(monkeypatch):
         path_of("nonsense://a/b")
     monkeypatch.setitem(sys.modules, "fsspec", None)
     storage._system.cache_clear()
-    with pytest.raises(UsageError, match=r"restorecli\[remote\]"):
+    with pytest.raises(UsageError, match=r"needs a further package. Install it: "):
         path_of("memory://a/b")
 
 

@@ -13,7 +13,10 @@ from restorecli import __version__
 
 
 def be_verbose(context: typer.Context, wanted: bool) -> bool:
-    """Show reasons on stderr."""
+    """Show reasons on stderr, unless they were set in advance and quiet is typed."""
+    sources = [context.get_parameter_source(name) for name in ("verbose", "quiet")]
+    if [source and source.name for source in sources] == ["DEFAULT_MAP", "COMMANDLINE"]:
+        return False
     if wanted and not context.resilient_parsing:
         from restorecli import console
         from restorecli.machine import log

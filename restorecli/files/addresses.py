@@ -19,7 +19,7 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import IO, Any, cast
 from urllib.parse import unquote
 
-from restorecli.errors import InputError, UsageError
+from restorecli.errors import InputError, OutputError, UsageError
 from restorecli.machine.extras import install_hint
 
 SEPARATOR = "://"
@@ -295,11 +295,17 @@ class Existing:
         self.listed: dict[Path, set[Path]] = {}
 
     def __call__(self, path: Path) -> bool:
-        """Whether there is anything at ``path``."""
+        """Whether there is anything at ``path``; ``OutputError`` where nobody can tell."""
         if not is_remote(path):
             return os.path.lexists(path)
         if path.parent not in self.listed:
-            self.listed[path.parent] = {file for file, _ in files(path.parent, recursive=False)}
+            try:
+                self.listed[path.parent] = {file for file, _ in files(path.parent, recursive=False)}
+            except OSError as error:
+                reason = (error.strerror or str(error)).partition("\n")[0].rstrip(".:")
+                raise OutputError(
+                    f"Cannot look whether {path} exists: {reason}.", hint="Check the address."
+                ) from error
         return path in self.listed[path.parent]
 
 
