@@ -99,6 +99,35 @@ def test_long_xmp_that_is_incomplete_is_told_of(tmp_path):
     assert notes == ("the second part of XMP is not kept: PNG has no place for it",)
 
 
+@pytest.mark.parametrize("kind", [1, 3, 4, 6, 8, 9])
+def test_an_orientation_of_any_type_turns_once(tmp_path, kind):
+    entry = struct.pack("<H", 1) + struct.pack("<HHII", 0x0112, kind, 1, 6) + bytes(4)
+    block = b"II*\0\x08\0\0\0" + entry
+    sources = {
+        "a.jpg": kinds.with_segments(kinds.jpeg(), (0xE1, b"Exif\0\0" + block)),
+        "a.png": png_colours((b"eXIf", block)),
+        "a.tif": kinds.tiff(kinds.smooth(), photometric="rgb", extratags=[(274, kind, 1, 6, True)]),
+    }
+    for name, data in sources.items():
+        photo = decode_photo(data, name)
+        assert photo.size == (96, 64), name
+        again = decode_photo(encode_photo(photo, tmp_path / name), name)
+        assert again.size == (96, 64), name
+
+
+def test_what_stands_between_scans_or_behind_a_webp_is_told_of(tmp_path):
+    data = kinds.jpeg(progressive=True)
+    second = data.index(b"\xff\xda", data.index(b"\xff\xda") + 2)
+    among = data[:second] + kinds.segment(0xFE, b"between") + data[second:]
+    _, notes = carried_into(among, "a.jpg", tmp_path / "a.jpg")
+    assert notes == ("1 segment(s) between its scans are not kept",)
+    assert carried_into(data, "a.jpg", tmp_path / "a.jpg")[1] == ()
+    webp = kinds.saved(kinds.Image.fromarray(kinds.smooth()), "WEBP", lossless=True)
+    made, notes = carried_into(webp + b"behind it " * 9, "a.webp", tmp_path / "a.webp")
+    assert notes == ("90 bytes behind the end of the WebP are not kept",)
+    assert b"behind" not in made
+
+
 # PNG
 
 
@@ -173,8 +202,10 @@ def test_small_things_that_a_png_says_are_told_when_they_stay_behind(tmp_path):
     assert [note.split(" is not kept")[0] for note in notes] == [
         "chunk sBIT", "chunk bKGD", "chunk pHYs"
     ]  # fmt: skip
-    _, notes = carried_into(png_colours() + b"after the end", "a.png", tmp_path / "a.png")
-    assert notes == ("13 bytes behind the end of the PNG are not kept",)
+    behind = b"after the end" * 9
+    made, notes = carried_into(png_colours() + behind, "a.png", tmp_path / "a.png")
+    assert notes == ("117 bytes behind the end of the PNG are not kept",)
+    assert b"after" not in made
 
 
 # GIF, PNM, BMP, TIFF
@@ -213,6 +244,13 @@ def test_pictures_behind_a_pnm_are_told_of_and_every_comment_goes_along(cli, tmp
     assert photo.lost_pictures == 2
 
 
+def test_a_bmp_that_is_opaque_everywhere_stays_a_bmp(tmp_path):
+    values = kinds.smooth().astype(np.uint32) @ [65_536, 256, 1] | 0xFF000000
+    data = kinds.bmp_fields((0xFF0000, 0xFF00, 0xFF), 32, values, header=124, alpha=0xFF000000)
+    made, _ = carried_into(data, "a.bmp", tmp_path / "a.bmp")
+    assert np.array_equal(decode_photo(made, "a.bmp").pixels, kinds.smooth())
+
+
 def test_what_a_bmp_says_of_its_colours_is_told():
     values = kinds.smooth().astype(np.uint32) @ [65_536, 256, 1]
     data = bytearray(kinds.bmp_fields((0xFF0000, 0xFF00, 0xFF), 32, values, header=124))
@@ -236,6 +274,14 @@ def test_a_tag_of_64_bits_is_told_of():
     assert "tag 65000" in photo.notes[0]
     assert photo.carried.xmp == packet
     assert b"Ours" in photo.carried.exif
+
+
+def test_a_palette_of_deep_colours_keeps_their_depth():
+    colours = np.arange(3 * 256, dtype=np.uint16).reshape(3, 256) * 85 + 1
+    indices = np.tile(np.arange(96, dtype=np.uint8), (64, 1))
+    photo = decode_photo(kinds.tiff(indices, photometric="palette", colormap=colours), "a.tif")
+    assert photo.pixels.dtype == np.uint16
+    assert np.array_equal(photo.pixels, colours.T[indices])
 
 
 # JPEG XL

@@ -64,6 +64,8 @@ class Arrived:
 def of_jpeg(segments: jpeg.Segments) -> Arrived:
     """What a JPEG carries, less what the restoration makes untrue."""
     carried, notes = jpeg.carried(segments), []
+    if among := jpeg.among_scans(segments.pixels):
+        notes.append(f"{among} segment(s) between its scans are not kept")
     pictures, trailer = jpeg.pictures_behind(segments.behind)
     packet = carried.xmp
     kept: list[Part] = []

@@ -23,6 +23,7 @@ TOO_WIDE = {13, 16, 17, 18}  # numbers of 64 bits, and offsets of directories th
 MOST_ENTRIES = 4_096
 FARTHEST_NOTE = 64 << 20  # a note behind this moves: the block would be mostly empty
 SHORT, LONG, UNDEFINED = 3, 4, 7
+WHOLE = {1, SHORT, LONG, 6, 8, 9}  # types of numbers that some writer has used for any of them
 # What says how a picture was taken, and nothing of who took it or where.
 PUBLIC = {
     0x0100, 0x0101, 0x0102, 0x0103, 0x0106, 0x010F, 0x0110, ORIENTATION, 0x0115, 0x011A, 0x011B,
@@ -71,7 +72,7 @@ class Block:
 
     def number(self, entry: Entry) -> int:
         """The first number of an entry."""
-        form = {SHORT: "H", 1: "B", 16: "Q", 18: "Q"}.get(entry.kind, "I")
+        form = {SHORT: "H", 8: "h", 1: "B", 6: "b", 16: "Q", 18: "Q"}.get(entry.kind, "I")
         return int(struct.unpack_from(self.order + form, self.data, entry.value_at)[0])
 
     def value(self, entry: Entry) -> bytes:
@@ -152,12 +153,12 @@ def says_orientation(exif: bytes) -> bool:
 
 
 def set_number(block: Block, entry: Entry | None, value: int) -> None:
-    """Write ``value`` into an entry of one SHORT or LONG, in place."""
+    """Write ``value`` into an entry of one whole number, in place."""
     if entry is None or entry.count != 1 or not isinstance(block.data, bytearray):
         return
-    if entry.kind == SHORT and value < 65_536:
-        struct.pack_into(block.order + "HH", block.data, entry.at + 8, value, 0)
-    elif entry.kind in {SHORT, LONG}:
+    if value < 65_536 and entry.kind in WHOLE - {LONG}:
+        struct.pack_into(block.order + "HIHH", block.data, entry.at + 2, SHORT, 1, value, 0)
+    elif entry.kind in WHOLE:
         struct.pack_into(block.order + "HII", block.data, entry.at + 2, LONG, 1, value)
 
 

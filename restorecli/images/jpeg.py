@@ -105,6 +105,12 @@ def _frame(marker: int, content: bytes) -> Frame | None:
     return Frame(marker=marker, bits=bits, height=height, width=width, components=parts)
 
 
+def among_scans(pixels: bytes) -> int:
+    """How many comments and segments of applications stand between the scans."""
+    found = (match.group()[-1] for match in NEXT_MARKER.finditer(pixels))
+    return sum(marker == COM or 0xE0 <= marker <= 0xEF for marker in found)
+
+
 def size_of(data: bytes) -> tuple[int, int] | None:
     """(width, height) that the JPEG in ``data`` says of itself."""
     frame = apart(data[:2] + data[2 : 2 + (1 << 20)]).frame

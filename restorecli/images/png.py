@@ -39,11 +39,12 @@ class Header:
 
 
 def chunks(data: bytes) -> Iterator[tuple[str, bytes]]:
-    """Name and content of each chunk, whatever their checksums say."""
-    at = len(SIGNATURE)
-    while at + 12 <= len(data):
+    """Name and content of each chunk up to IEND, whatever their checksums say."""
+    at, name = len(SIGNATURE), ""
+    while at + 12 <= len(data) and name != "IEND":
         (length,) = struct.unpack_from(">I", data, at)
-        yield data[at + 4 : at + 8].decode("latin-1"), data[at + 8 : at + 8 + length]
+        name = data[at + 4 : at + 8].decode("latin-1")
+        yield name, data[at + 8 : at + 8 + length]
         at += 12 + length
 
 

@@ -298,7 +298,9 @@ def _read_webp(name: str, data: bytes, max_pixels: int) -> tuple[Photo, int]:
         _refuse_size(name, *inner, max_pixels)
     with Image.open(io.BytesIO(data), formats=("WEBP",)) as picture:
         _refuse_size(name, *picture.size, max_pixels)
-    photo = _photo(_planes_by_pillow(name, data), carry.settled(webp.carried(data)))
+    behind = len(data) - webp.end_of(data)
+    notes = (f"{behind:,} bytes behind the end of the WebP are not kept",) * (behind > 0)
+    photo = _photo(_planes_by_pillow(name, data), carry.settled(webp.carried(data), notes))
     return photo, _orientation(photo)
 
 

@@ -20,7 +20,7 @@ PIECE = 1 << 20  # values
 def bmp_planes(data: bytes) -> Pixels | None:
     """(H, W, 3 or 4) uint8 of a BMP whose channels lie in fields of bits; ``None`` for others.
 
-    A fourth channel that is 0 everywhere is unused, as other programs take it. Raises
+    A fourth channel that is 0 everywhere, or opaque, is unused, as other programs take it. Raises
     ``ValueError`` for a file that is cut off.
     """
     (header_size,) = struct.unpack_from("<I", data, 14)
@@ -40,8 +40,8 @@ def bmp_planes(data: bytes) -> Pixels | None:
     rows = np.frombuffer(data, np.uint8, row * abs(height), start).reshape(abs(height), row)
     values = rows[:, : width * bits // 8].copy().view(f"<u{bits // 8}").astype(np.uint32)
     planes = np.stack([_field(values, mask) for mask in masks if mask], axis=-1)
-    if planes.shape[2] == 4 and not planes[..., 3].any():
-        planes = planes[..., :3]
+    if planes.shape[2] == 4 and (not planes[..., 3].any() or planes[..., 3].min() == 255):
+        planes = planes[..., :3]  # unused, or opaque everywhere
     if planes.shape[2] not in {3, 4}:
         raise ValueError("its fields of bits are not those of red, green and blue")
     return planes if height < 0 else planes[::-1]

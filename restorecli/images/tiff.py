@@ -83,7 +83,7 @@ def read_tiff(name: str, data: bytes, *, max_pixels: int) -> tuple[Photo, int]:
             notes.append(f"{len(file.pages) - 1} smaller preview(s) behind it are not kept")
         arrived = carry.settled(_carried(page, data), notes)
         planes, alpha = _planes(name, page, data)
-        orientation = page.tags.valueof(ifd.ORIENTATION, 1)
+        orientation = ifd.orientation(data)
     photo = Photo(
         pixels=planes,
         alpha=alpha,
@@ -92,7 +92,7 @@ def read_tiff(name: str, data: bytes, *, max_pixels: int) -> tuple[Photo, int]:
     )
     if page.photometric == PHOTOMETRIC.SEPARATED:
         photo = _without_inks(name, photo)
-    return photo, orientation if isinstance(orientation, int) else 1
+    return photo, orientation
 
 
 def _without_inks(name: str, photo: Photo) -> Photo:
@@ -161,13 +161,15 @@ def _planes(
 
 
 def _coloured(page: tifffile.TiffPage, indices: NDArray[Any]) -> NDArray[Any]:
-    """The colours of a palette: (H, W, 3) uint8.
+    """The colours of a palette: (H, W, 3) uint8, or uint16 where its colours need 16 bits.
 
     A map without a value above 255 was written by a program that took 255 for white, as libtiff
     and other readers also conclude.
     """
     colours = np.asarray(page.colormap)
     if colours.max(initial=0) > 255:
+        if (colours % 257).any() and (colours % 256).any():
+            return colours.astype(np.uint16).T[indices.astype(np.intp)]
         colours = np.rint(colours / 257)
     return colours.astype(np.uint8).T[indices.astype(np.intp)]
 

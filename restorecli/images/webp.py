@@ -13,11 +13,17 @@ ICC_FLAG, ALPHA_FLAG, EXIF_FLAG, XMP_FLAG = 0x20, 0x10, 0x08, 0x04
 
 def chunks(data: bytes) -> Iterator[tuple[str, bytes]]:
     """Name and content of each chunk."""
-    at = 12
-    while at + 8 <= len(data):
+    at, end = 12, end_of(data)
+    while at + 8 <= end:
         name, size = data[at : at + 4].decode("latin-1"), struct.unpack_from("<I", data, at + 4)[0]
         yield name, data[at + 8 : at + 8 + size]
         at += 8 + size + size % 2
+
+
+def end_of(data: bytes) -> int:
+    """Where the file ends by its own account; what follows is not part of it."""
+    (size,) = struct.unpack_from("<I", data, 4)
+    return min(8 + size + size % 2, len(data))
 
 
 def carried(data: bytes) -> Carried:
