@@ -15,7 +15,7 @@ RUN pip wheel --no-cache-dir --disable-pip-version-check --no-deps --wheel-dir /
 FROM python:${PYTHON}-slim
 COPY constraints.txt /tmp/constraints.txt
 COPY --from=build /wheel /tmp/wheel
-# PyTorch's own index has builds without CUDA, which are a tenth of the size.
+# PyTorch's own index has builds without CUDA, which are far smaller.
 RUN pip install --no-cache-dir --disable-pip-version-check \
       --extra-index-url https://download.pytorch.org/whl/cpu \
       --constraint /tmp/constraints.txt /tmp/wheel/*.whl \
