@@ -559,7 +559,7 @@
   // The picture is as tall as leaves room for what stands above and below it.
   viewer.tallest = () => {
     const wide = matchMedia("(min-width: 940px)").matches;
-    return innerHeight - (wide ? byId("viewer").offsetHeight - byId("stage").offsetHeight + 34 : 230);
+    return innerHeight - (wide ? byId("viewer").offsetHeight - byId("stage").offsetHeight + 82 : 230);
   };
   document.querySelector(".more").open = matchMedia("(min-width: 601px)").matches;
   document.addEventListener("visibilitychange", () => { if (!document.hidden) look(); });
