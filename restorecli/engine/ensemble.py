@@ -1,4 +1,6 @@
-"""The mean over the eight ways to flip and turn a picture: slower, and a little closer.
+"""The mean over the eight ways to flip and turn a picture.
+
+Not for rain: it falls from above, and networks that were taught so remove less of it sideways.
 
 Each way up is restored as a picture of its own, and turned back. The eight are added as whole
 numbers, so that neither their order nor the strips they come in change the sum: the mean of a
