@@ -11,7 +11,7 @@ import tifffile
 from PIL import Image
 
 import restorecli
-from restorecli.engine.ensemble import WAYS, way
+from restorecli.engine.ensemble import MIRRORED, WAYS, way
 from restorecli.engine.plan import Demand
 from restorecli.errors import UsageError
 from restorecli.runs.manifest import MANIFEST
@@ -100,7 +100,7 @@ def test_strength_and_ensemble_are_known_to_manifest_resume_and_report(
     run = ("derain", tmp_path / "in", "-o", tmp_path / "out", "--weights", random_weights, "--json")
     first = cli(*run, "--strength", "0.50", "--ensemble")
     assert first.exit_code == 0, first.stderr
-    known = {"strength": "0.5", "ensemble": "mean of eight ways up"}
+    known = {"strength": "0.5", "ensemble": "mean over flips and turns"}
     assert known.items() <= first.lines[-1]["settings"]["options"].items()
     record = json.loads((tmp_path / "out" / MANIFEST).read_text())
     assert known.items() <= record["options"].items()
@@ -120,24 +120,38 @@ def test_other_strengths_are_refused(cli, photo_file, text):
 def test_eight_ways_are_all_there_are():
     seen = {
         way(np.arange(6).reshape(2, 3), number).tobytes() + bytes([number % 2])
-        for number in range(WAYS)
+        for number in WAYS
     }
-    assert len(seen) == WAYS
+    assert len(seen) == len(WAYS)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_the_ensemble_is_the_mean_of_eight_results_turned_back(engine, picture, dtype):
     before = in_type(picture(13, 18), dtype)
     total = np.zeros(before.shape)
-    for number in range(WAYS):
+    for number in WAYS:
         alone, _ = engine.restore(np.ascontiguousarray(way(before, number)), dtype=np.float32)
         way(total, number)[:] += alone
     mean, plan = replace(engine, ensemble=True).restore(before)
-    expected = total / WAYS * np.iinfo(dtype).max
+    expected = total / len(WAYS) * np.iinfo(dtype).max
     assert np.abs(mean - expected).max() < 0.505
     assert plan.exact
     plain, _ = engine.restore(before)
     assert not np.array_equal(mean, plain)
+
+
+def test_a_network_for_what_falls_is_given_the_picture_and_its_mirror_image(
+    engine, picture, monkeypatch
+):
+    falling = replace(engine, model=replace(engine.model, turns=True))
+    monkeypatch.setattr(type(engine), "_is_better_turned", lambda *_: False)
+    before = picture(13, 18)
+    alone = [
+        way(falling.restore(np.ascontiguousarray(way(before, n)), dtype=np.float32)[0], n)
+        for n in MIRRORED
+    ]
+    mean, _ = replace(falling, ensemble=True).restore(before, dtype=np.float32)
+    np.testing.assert_allclose(mean, sum(alone) / 2, atol=1e-6)
 
 
 def test_the_ensemble_of_a_turned_picture_is_the_turned_ensemble(engine, picture):

@@ -182,8 +182,8 @@ Ensemble = Annotated[
     typer.Option(
         "--ensemble",
         rich_help_panel=QUALITY,
-        help="Take the mean over eight flips and turns: eight times slower. Not for rain, of "
-        "which turned networks remove less.",
+        help="Take the mean over eight flips and turns: eight times slower. Of rain, which falls "
+        "from above, over the picture and its mirror image.",
     ),
 ]
 Tasks = Annotated[

@@ -59,7 +59,7 @@ class Engine:
     max_bytes: int | None = None  # that the process, or a CUDA device, may hold in all
     published: PublishedSetting | None = None  # that the other fields follow
     strength: float = 1.0  # of the change: 0 gives the picture back
-    ensemble: bool = False  # the mean over eight ways to flip and turn the picture
+    ensemble: bool = False  # the mean over ways to flip and turn the picture
     whole: Pixels | None = None  # of which only a part is restored: its tone and its way up count
 
     @property
@@ -93,7 +93,7 @@ class Engine:
         if self.strength == 0:
             plan = plan or self.plan((pixels.shape[0], pixels.shape[1]), kind)
             return Photo(pixels=pixels).in_depth(kind).pixels.copy(), plan
-        if self.model.turns and not self.ensemble and self._is_better_turned(pixels):
+        if self.model.turns and self._is_better_turned(pixels):
             log.info("Turned by 90°: the network takes away clearly more that way.")
             sideways = np.rot90(pixels)
             plan = self.plan((sideways.shape[0], sideways.shape[1]), kind)
@@ -215,7 +215,8 @@ class Engine:
                 yield start, rows
 
         if self.ensemble:
-            coming = ensemble.mean_rows(finite, pixels, on_progress)
+            ways = ensemble.MIRRORED if self.model.turns else ensemble.WAYS
+            coming = ensemble.mean_rows(finite, pixels, on_progress, ways)
         else:
             coming = finite(pixels, on_progress)
         for start, rows in coming:

@@ -23,11 +23,11 @@ class EngineSettings:
     max_bytes: int | None = None  # that the process, or a CUDA device, may hold in all
     published: PublishedSetting | None = None  # whose tile, overlap and precision count instead
     strength: float = 1.0  # of the change, from 0 (the picture as it was) to 1
-    ensemble: bool = False  # the mean over eight ways to flip and turn the picture
+    ensemble: bool = False  # the mean over ways to flip and turn the picture
     threads: int | None = None  # that compute; ``None``: one for each core that may be used
 
     @property
     def changes(self) -> dict[str, str]:
         """What was asked for that changes results and is not always there, in words."""
         strength = {"strength": f"{self.strength:g}"} if self.strength != 1 else {}
-        return strength | ({"ensemble": "mean of eight ways up"} if self.ensemble else {})
+        return strength | ({"ensemble": "mean over flips and turns"} if self.ensemble else {})
