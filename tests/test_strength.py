@@ -119,8 +119,7 @@ def test_other_strengths_are_refused(cli, photo_file, text):
 
 def test_eight_ways_are_all_there_are():
     seen = {
-        way(np.arange(6).reshape(2, 3), number).tobytes() + bytes([number % 2])
-        for number in WAYS
+        way(np.arange(6).reshape(2, 3), number).tobytes() + bytes([number % 2]) for number in WAYS
     }
     assert len(seen) == len(WAYS)
 

@@ -52,7 +52,9 @@ def mean_rows(
     total = np.zeros((*pixels.shape[:2], 1 if gray else 3), np.uint32)
     for number in ways:
         turned = way(total, number)
-        for start, rows in restore(way(pixels, number), lambda share: on_progress(share / len(ways))):
+        for start, rows in restore(
+            way(pixels, number), lambda share: on_progress(share / len(ways))
+        ):
             planes = as_gray(rows) if gray else rows.float()
             steps = planes.clamp(0, 1).double().mul(SCALE).round()  # (C, r, w)
             band = steps.permute(1, 2, 0).cpu().numpy().astype(np.uint32)
