@@ -43,7 +43,7 @@ def test_patterns_and_lists_name_inputs_in_natural_order(derain, photo_file, tmp
     assert derain("@c.png", "-o", "three").exit_code == 0  # a file that is there comes first
     missing = derain("nothing*.png")
     assert missing.exit_code == InputError.exit_code
-    assert "no such file" in missing.stderr
+    assert "no file matches" in missing.stderr
     assert derain("@nowhere.txt").exit_code == InputError.exit_code
 
 

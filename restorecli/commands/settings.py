@@ -245,9 +245,9 @@ def settings_path() -> Path | None:
         return None
     if named:
         path = Path(named)
-        if path.is_dir():
+        if os.path.isdir(path):  # noqa: PTH112 (also where a folder above is closed)
             return path / FILE_NAME
-        if not path.exists():
+        if not os.path.exists(path):  # noqa: PTH110
             raise UsageError(
                 f"{CONFIG_VARIABLE}: there is no file {named}.",
                 hint="It names a file of settings, or the folder of a restore.toml.",
@@ -270,12 +270,28 @@ def read_settings(path: Path) -> dict[str, Any]:
         return tomllib.loads(read_regular(path, most_bytes=LARGEST_BYTES).decode("utf-8-sig"))
     except (FileNotFoundError, NotADirectoryError):
         return {}
+    except PermissionError as error:
+        if not _can_be_seen(path):  # somebody else's folder, such as a HOME that was taken along
+            return {}
+        raise _unreadable(path, error) from error
     except (OSError, ValueError) as error:  # TOMLDecodeError and UnicodeDecodeError are the latter
-        reason = getattr(error, "strerror", None) or error
-        raise UsageError(
-            f"Cannot read the settings of {path}: {reason}.",
-            hint=f"Mend it, or do without: {CONFIG_VARIABLE}={os.devnull}",
-        ) from error
+        raise _unreadable(path, error) from error
+
+
+def _can_be_seen(path: Path) -> bool:
+    try:
+        path.lstat()
+    except PermissionError:
+        return False
+    return True
+
+
+def _unreadable(path: Path, error: Exception) -> UsageError:
+    reason = getattr(error, "strerror", None) or error
+    return UsageError(
+        f"Cannot read the settings of {path}: {reason}.",
+        hint=f"Mend it, or do without: {CONFIG_VARIABLE}={os.devnull}",
+    )
 
 
 class Defaults:

@@ -64,14 +64,14 @@ def watch(**options: Any) -> None:
             "restore watch needs a further package.", hint=install_hint("watch")
         ) from error
 
-    from restorecli.files.addresses import is_remote, path_of
+    from restorecli.files.addresses import is_address, path_of
     from restorecli.runs.items import Selection
     from restorecli.runs.job import Job
 
     shared = steps[0][1]
-    folder = path_of(asked.folder)
-    if is_remote(folder):
+    if is_address(asked.folder):
         raise UsageError(f"{asked.folder} is an address: only folders here can be watched.")
+    folder = path_of(asked.folder)
     chain = chain_of(steps)
     naming = naming_of(chain, shared)
     if naming.to_stdout or naming.names_a_file:

@@ -212,6 +212,13 @@ def is_remote(path: PurePath) -> bool:
     return isinstance(path, Address)
 
 
+def is_address(text: str) -> bool:
+    """Whether `path_of` would make an address of ``text``; what reads it need not be installed."""
+    scheme, separator, _ = text.partition(SEPARATOR)
+    is_name = not separator or "/" in scheme or len(scheme) < 2 or os.path.lexists(text)
+    return not is_name and scheme != "file"
+
+
 def upload(address: Path, data: bytes, *, overwrite: bool) -> None:
     """Store ``data`` at ``address``, visible only when complete.
 
@@ -243,7 +250,7 @@ def path_of(text: str) -> Path:
     would become another one.
     """
     scheme, separator, rest = text.partition(SEPARATOR)
-    if not separator or "/" in scheme or len(scheme) < 2 or os.path.lexists(text):
+    if not is_address(text) and not (separator and scheme == "file"):
         return Path(text)
     if not SCHEME.fullmatch(scheme):
         raise UsageError(

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from restorecli.errors import UsageError
-from restorecli.files.addresses import is_remote, path_of
+from restorecli.files.addresses import is_address
 from restorecli.files.regular import is_directory
 from restorecli.machine.folders import state_folder
 
@@ -20,7 +20,7 @@ def results_folder(named: str | None) -> Path:
     """``named``, or a folder of this user's own that stays; ``UsageError`` for what is none."""
     if named is None:
         return _own_folder()
-    if is_remote(path_of(named)):
+    if is_address(named):
         raise UsageError(f"-o {named}: results of the page go to a folder of this machine.")
     folder = Path(named).expanduser().absolute()
     if os.path.lexists(folder) and not is_directory(folder):
