@@ -32,10 +32,10 @@ def levels(picture):
     return np.round(np.clip(picture, 0, 1) * 255).astype(np.uint8)
 
 
-def photograph(name):
+def photograph(name, side_px=192):
     whole = getattr(skimage.data, name)()
-    top, left = ((side - 192) // 2 for side in whole.shape[:2])
-    return np.ascontiguousarray(whole[top : top + 192, left : left + 192])
+    top, left = ((side - side_px) // 2 for side in whole.shape[:2])
+    return np.ascontiguousarray(whole[top : top + side_px, left : left + side_px])
 
 
 def landscape():
@@ -56,7 +56,7 @@ def gain_db(engine, degraded_levels, clean):
 
 def test_rain_is_removed_from_whichever_side_it_falls(network):
     upright = turned = 0.0
-    clean = photograph("coffee")
+    clean = photograph("coffee", 128)
     for seed in range(1, 7):
         rainy = levels(degraded("rain", clean.astype(np.float32) / np.float32(255), seed))
         upright += gain_db(network("derain"), rainy, clean)
@@ -90,7 +90,7 @@ def behind_blinds(good):
 @pytest.mark.parametrize("made", [faded, behind_blinds])
 def test_what_only_looks_degraded_comes_back(task, made, network):
     for name in ("chelsea", "rocket"):
-        good = made(photograph(name))
+        good = made(photograph(name, 128))
         restored = restorecli.restore_image(good, network(task))
         assert psnr(restored, good, data_range=255) >= LOWEST_DB, name
 
