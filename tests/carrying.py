@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -174,6 +175,11 @@ def more_sources(everything):
         writer.write(kinds.smooth(32, 48), photometric="rgb", subifds=1, extratags=geo)
         writer.write(kinds.smooth(16, 24), photometric="rgb", subfiletype=1)
     pasp = kinds.struct.pack(">II", 2, 1)
+    profiled = {}
+    if find_spec("pylibjxl"):
+        profiled["JPEG XL (profile).jxl"] = jxl.with_profile(
+            kinds.smooth(32, 48), matrix.ICC, distance=None
+        )
     return {
         "JPEG (phone).jpg": kinds.gain_map(),
         "JPEG (long XMP).jpg": long_xmp(),
@@ -186,7 +192,7 @@ def more_sources(everything):
         "GIF.gif": kinds.saved(small.quantize(100), "GIF", comment=b"of the picture"),
         "PNM.ppm": b"P6 # of the picture\n48 32\n255\n" + kinds.smooth(32, 48).tobytes(),
         "BMP.bmp": kinds.saved(small, "BMP", dpi=(300, 300)),
-        "JPEG XL (profile).jxl": jxl.with_profile(kinds.smooth(32, 48), matrix.ICC, distance=None),
+        **profiled,
     }  # fmt: skip
 
 
