@@ -486,7 +486,26 @@ Settle = Annotated[
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WatchAsked:
+class _InARow:
+    """How tasks that run in a row, each with a network of its own, compute."""
+
+    model: ModelOfEach = None
+    weights: WeightsOfEach = None
+    strength: StrengthOfEach = None
+    ensemble: Ensemble = False
+    effort: Effort = None
+    offline: Offline = False
+    device: Device = "auto"
+    precision: Precision = "auto"
+    tile: Tile = "auto"
+    overlap: Overlap = None
+    max_memory: MaxMemory = None
+    threads: Threads = None
+    quiet: Quiet = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchAsked(_InARow):
     """One call of ``restore watch``, as it was typed."""
 
     folder: WatchedFolder
@@ -500,20 +519,7 @@ class WatchAsked:
     metadata: Metadata = "keep"
     jpeg_quality: JpegQuality = None
     max_pixels: MaxPixels = DEFAULT_MAX_PIXELS
-    model: ModelOfEach = None
-    weights: WeightsOfEach = None
-    strength: StrengthOfEach = None
-    ensemble: Ensemble = False
-    effort: Effort = None
-    offline: Offline = False
-    device: Device = "auto"
-    precision: Precision = "auto"
-    tile: Tile = "auto"
-    overlap: Overlap = None
-    max_memory: MaxMemory = None
-    threads: Threads = None
     as_json: Json = False
-    quiet: Quiet = False
 
 
 TaskNames = Annotated[
@@ -542,25 +548,12 @@ PixFmt = Annotated[
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FramesAsked:
+class FramesAsked(_InARow):
     """One call of ``restore frames``, as it was typed."""
 
     task: TaskNames
     size: FrameSize
     pix_fmt: PixFmt = "rgb24"
-    model: ModelOfEach = None
-    weights: WeightsOfEach = None
-    strength: StrengthOfEach = None
-    ensemble: Ensemble = False
-    effort: Effort = None
-    offline: Offline = False
-    device: Device = "auto"
-    precision: Precision = "auto"
-    tile: Tile = "auto"
-    overlap: Overlap = None
-    max_memory: MaxMemory = None
-    threads: Threads = None
-    quiet: Quiet = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from restorecli.commands import options as of
 from restorecli.commands.asking import asks
-from restorecli.commands.help import FILES, MACHINE, TOLD, WHAT, guided
+from restorecli.commands.help import TOLD, WHAT, guided
 from restorecli.commands.parsing import parse_memory
 from restorecli.errors import EXIT_INTERRUPTED, EXIT_OK, UsageError
 
@@ -64,16 +65,6 @@ MaxSize = Annotated[
         "--max-size", metavar="SIZE", rich_help_panel=WHAT, help="Refuse files that are larger."
     ),
 ]
-MaxPixels = Annotated[
-    int,
-    typer.Option(
-        "--max-pixels",
-        min=1,
-        metavar="N",
-        rich_help_panel=WHAT,
-        help="Refuse photographs that promise more.",
-    ),
-]
 MaxFiles = Annotated[
     int,
     typer.Option(
@@ -82,44 +73,6 @@ MaxFiles = Annotated[
         metavar="N",
         rich_help_panel=WHAT,
         help="Take at most N photographs at one time.",
-    ),
-]
-Metadata = Annotated[
-    Literal["keep", "safe", "none"],
-    typer.Option(
-        "--metadata",
-        metavar="keep|safe|none",
-        rich_help_panel=FILES,
-        help="Keep all that photographs carry, or (safe) leave out place, owner and serial "
-        "numbers, or (none) keep no EXIF.",
-    ),
-]
-Device = Annotated[
-    str,
-    typer.Option(
-        "--device",
-        metavar="ID",
-        rich_help_panel=MACHINE,
-        help="Compute on auto, cpu, cuda, cuda:N or mps.",
-    ),
-]
-MaxMemory = Annotated[
-    str | None,
-    typer.Option(
-        "--max-memory",
-        metavar="SIZE",
-        rich_help_panel=MACHINE,
-        help="Use at most this much memory, such as 2GB.",
-    ),
-]
-Threads = Annotated[
-    int | None,
-    typer.Option(
-        "--threads",
-        min=1,
-        metavar="N",
-        rich_help_panel=MACHINE,
-        help="Compute in N threads. Default: one for each core.",
     ),
 ]
 Quiet = Annotated[
@@ -137,12 +90,12 @@ class Asked:
     host: Host = "127.0.0.1"
     expose: Expose = False
     max_size: MaxSize = "250MB"
-    max_pixels: MaxPixels = 150_000_000
+    max_pixels: of.MaxPixels = 150_000_000
     max_files: MaxFiles = 200
-    metadata: Metadata = "keep"
-    device: Device = "auto"
-    max_memory: MaxMemory = None
-    threads: Threads = None
+    metadata: of.Metadata = "keep"
+    device: of.Device = "auto"
+    max_memory: of.MaxMemory = None
+    threads: of.Threads = None
     quiet: Quiet = False
 
 

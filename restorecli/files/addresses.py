@@ -214,9 +214,13 @@ def is_remote(path: PurePath) -> bool:
 
 def is_address(text: str) -> bool:
     """Whether `path_of` would make an address of ``text``; what reads it need not be installed."""
+    return _has_scheme(text) and not text.startswith(f"file{SEPARATOR}")
+
+
+def _has_scheme(text: str) -> bool:
     scheme, separator, _ = text.partition(SEPARATOR)
-    is_name = not separator or "/" in scheme or len(scheme) < 2 or os.path.lexists(text)
-    return not is_name and scheme != "file"
+    is_name = not separator or "/" in scheme or len(scheme) < 2
+    return not is_name and not os.path.lexists(text)
 
 
 def upload(address: Path, data: bytes, *, overwrite: bool) -> None:
@@ -249,9 +253,9 @@ def path_of(text: str) -> Path:
     Raises ``UsageError`` for a scheme that nothing here knows, ``InputError`` for a name that
     would become another one.
     """
-    scheme, separator, rest = text.partition(SEPARATOR)
-    if not is_address(text) and not (separator and scheme == "file"):
+    if not _has_scheme(text):
         return Path(text)
+    scheme, _, rest = text.partition(SEPARATOR)
     if not SCHEME.fullmatch(scheme):
         raise UsageError(
             f"Cannot use {redacted(text)}: {scheme}{SEPARATOR} is no kind of address.",
