@@ -201,6 +201,7 @@ class HeadSums:
     def __init__(self, heads: int) -> None:
         self._heads = heads
         self._gram, self._q_squares, self._k_squares = PixelSum(), PixelSum(), PixelSum()
+        self._joint = PixelSum()  # in place of the others where q and k are multiplied as they are
 
     def add(self, query: Tensor, key: Tensor) -> None:
         """Add a strip, whose values are used up: (r, W, heads·c) and (r, W, heads·c')."""
@@ -212,24 +213,25 @@ class HeadSums:
 
     def add_joint(self, query_key: Tensor) -> None:
         """Add a strip of q and k, head by head beside each other: (r, W, heads·2c), used up."""
-        as_they_are = multiplies_as_they_are(query_key)
-        for block in blocks_of_pixels(query_key, as_they_are=as_they_are):
-            if as_they_are:
-                parts = block[0].chunk(self._heads, 1)  # each (n, 2c)
-                grams = torch.stack([part.mT @ part for part in parts])[None]  # (1, heads, 2c, 2c)
-                squares = grams.diagonal(dim1=-2, dim2=-1)
-                gram = grams.unflatten(-1, (2, -1))[..., : grams.shape[-1] // 2, 1, :]
-            else:
-                q, k = torch.unflatten(block, 2, (self._heads, -1)).transpose(1, 2).chunk(2, -1)
-                gram = q.mT @ k  # (b, heads, c, c)
-                squares = block.square_().sum(1).unflatten(1, (self._heads, -1))  # (b, heads, 2c)
-            self._gram.add(gram)
+        if multiplies_as_they_are(query_key):
+            for (pixels,) in blocks_of_pixels(query_key, as_they_are=True):  # (n, heads·2c)
+                heads = pixels.chunk(self._heads, 1)  # each (n, 2c)
+                self._joint.add(torch.stack([head.mT @ head for head in heads])[None])
+            return
+        for block in blocks_of_pixels(query_key):
+            q, k = torch.unflatten(block, 2, (self._heads, -1)).transpose(1, 2).chunk(2, -1)
+            self._gram.add(q.mT @ k)  # (b, heads, c, c)
+            squares = block.square_().sum(1).unflatten(1, (self._heads, -1))  # (b, heads, 2c)
             q_squares, k_squares = squares.chunk(2, -1)
             self._q_squares.add(q_squares)
             self._k_squares.add(k_squares)
 
     def scores(self) -> Tensor:
         """Cosine similarities over all pixels: (heads, c, c')."""
+        if self._joint:
+            joint = self._joint.total  # (heads, 2c, 2c), products of (q, k) with (q, k)
+            gram = joint.unflatten(1, (2, -1)).unflatten(3, (2, -1))[:, 0, :, 1]
+            return channel_scores(gram, *joint.diagonal(dim1=1, dim2=2).chunk(2, -1))
         return channel_scores(self._gram.total, self._q_squares.total, self._k_squares.total)
 
 
@@ -262,27 +264,28 @@ def hierarchical_attention(
     height, width, channels = features.x.shape
     dtype = features.x.dtype
 
-    wide = features.widened()
-
     def branch(start: int, stop: int, precision: torch.dtype) -> Branch:
         return branch_of(attention.qkv, attention.qkv_dwconv, precision, slice(start, stop))
 
-    query_key = wide.twice(branch(0, 2 * channels, wide.dtype))
-    gram, sums, squares = PixelSum(), PixelSum(), PixelSum()
+    query_key = queries_and_keys(features, branch)
+    q_gram, sums, cross, k_squares = PixelSum(), PixelSum(), PixelSum(), PixelSum()
     for strip in features.strips:
-        for qk in blocks_of_pixels(query_key(strip)):  # (b, n, 2C)
-            q, k = qk.chunk(2, -1)
-            gram.add(q.mT @ qk)  # (b, C, 2C)
+        queries, keys = query_key(strip)
+        alike = multiplies_as_they_are(keys)
+        for q, k in zip(
+            blocks_of_pixels(queries), blocks_of_pixels(keys, as_they_are=alike), strict=True
+        ):
+            q_gram.add(q.mT @ q)  # (b, C, C)
             sums.add(q.sum(1))
-            squares.add(k.square().sum(1))
-    q_gram, qk_gram = gram.total.unsqueeze(0).chunk(2, -1)  # each (1, C, C)
-    q_squares, k_squares = q_gram.diagonal(dim1=-2, dim2=-1), squares.total.unsqueeze(0)  # (1, C)
-    order = channel_order(q_gram, sums.total.unsqueeze(0), height * width)  # (1, C)
-    scores = channel_scores(qk_gram, q_squares, k_squares).to(attention.temperature.dtype)
+            cross.add(q.to(k.dtype).mT @ k)
+            k_squares.add(k.to(q.dtype).square().sum(1))
+    order = channel_order(q_gram.total[None], sums.total[None], height * width)  # (1, C)
+    squares = q_gram.total.diagonal(), k_squares.total  # each (C,)
+    scores = channel_scores(cross.total, *squares)[None].to(attention.temperature.dtype)
     heads, cache = attention.head_weights(scores, order, cache)
     q_scale, k_scale = (
-        squares[0].clamp_min(UNIT_EPS**2).rsqrt().clamp_max(torch.finfo(dtype).max).to(dtype)
-        for squares in (q_squares, k_squares)
+        part.clamp_min(UNIT_EPS**2).rsqrt().clamp_max(torch.finfo(dtype).max).to(dtype)
+        for part in squares
     )  # each (C,)
 
     rank = order[0].argsort()  # place of each channel in the order
@@ -297,14 +300,35 @@ def hierarchical_attention(
     values_of = features.of(branch(2 * channels, 3 * channels, dtype))
 
     def change(strip: Strip) -> Terms:
-        q, k = query_key(strip).to(dtype).chunk(2, -1)  # each (r, W, C)
+        q, k = query_key(strip)  # each (r, W, C)
         values = values_of(strip)  # (r, W, C)
-        mixed = (q * q_scale).addcmul_(k, k_scale)  # (r, W, C)
+        mixed = (q.to(dtype) * q_scale).addcmul_(k, k_scale)  # (r, W, C)
         put_pointwise(mixed, values, mix, add=True)
         gated = gelu_in_place(pointwise(mixed, gating)).mul_(mixed)
         return [(values, project), (gated, refine)]
 
     return change, cache
+
+
+def queries_and_keys(
+    features: Features, branch: Callable[[int, int, torch.dtype], Branch]
+) -> Callable[[Strip], tuple[Tensor, Tensor]]:
+    """Queries and keys of HINT for two passes: each (r, W, C).
+
+    Half precision would deal the channels to other heads: there queries are made in float32.
+    """
+    channels, wide = features.x.shape[-1], features.widened()
+    if wide is features:
+        both = features.twice(branch(0, 2 * channels, features.dtype))
+
+        def halves(strip: Strip) -> tuple[Tensor, Tensor]:
+            query, key = both(strip).chunk(2, -1)
+            return query, key
+
+        return halves
+    query = wide.twice(branch(0, channels, wide.dtype))
+    key = features.twice(branch(channels, 2 * channels, features.dtype))
+    return lambda strip: (query(strip), key(strip))
 
 
 ATTENTIONS: dict[type[nn.Module], Callable[..., tuple[Change, Tensor | None]]] = {

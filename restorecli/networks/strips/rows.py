@@ -378,6 +378,10 @@ class PixelSum:
             self._excess = (total - self._total) - term
             self._total = total
 
+    def __bool__(self) -> bool:
+        """Whether anything was added."""
+        return self._total is not None
+
     @property
     def total(self) -> Tensor:
         """The sum, in float64 where the device has it."""

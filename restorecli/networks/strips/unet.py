@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from restorecli.machine.allocator import give_back_freed_memory
@@ -252,18 +254,15 @@ def down(downsample: Downsample, x: Tensor, small: Tensor, strip_rows: int) -> N
         large = Strip(2 * strip.start, 2 * strip.stop, height)
         y = convolve3x3(x[large.top : large.bottom], kernel, large)  # (2r, W, C/2)
         target = torch.unflatten(small[strip.start : strip.stop], -1, (-1, 2, 2))
-        target.copy_(by_squares(y).permute(0, 2, 4, 1, 3))  # (r, W/2, C/2, 2, 2)
+        for i, j in product(range(2), repeat=2):  # each (r, W/2, C/2); at once takes five times
+            target[..., i, j] = y[i::2, j::2]
 
 
 def upsampled(kernel: Kernel, x: Tensor, strip: Strip) -> Tensor:
-    """``Upsample`` of a strip of ``x`` (H, W, C), as a view: (r, 2, W, 2, C/2)."""
+    """``Upsample`` of a strip of ``x`` (H, W, C): (2r, 2W, C/2)."""
     y = convolve3x3(x[strip.top : strip.bottom], kernel, strip)  # (r, W, 2C)
-    return torch.unflatten(y, -1, (-1, 2, 2)).permute(0, 3, 1, 4, 2)
-
-
-def by_squares(rows: Tensor) -> Tensor:
-    """Pixels as squares of 2×2, a view: (2r, 2W, C) → (r, 2, W, 2, C)."""
-    return torch.unflatten(torch.unflatten(rows, 1, (-1, 2)), 0, (-1, 2))
+    planes = y.unsqueeze(0).permute(0, 3, 1, 2)  # (1, 2C, r, W), channels last
+    return F.pixel_shuffle(planes, 2).squeeze(0).permute(1, 2, 0)
 
 
 def up_and_reduce(
@@ -277,7 +276,7 @@ def up_and_reduce(
     up, reduction = kernel_of(upsample.body[0], x.dtype), kernel_of(reduce, x.dtype)
     for strip in strips_of(x.shape[0], strip_rows):
         target = skip[2 * strip.start : 2 * strip.stop]
-        large = upsampled(up, x, strip).reshape(target.shape)
+        large = upsampled(up, x, strip)
         target.copy_(pointwise(torch.cat([large, target], -1), reduction))
 
 
@@ -298,7 +297,7 @@ def up_and_concatenate(
         start, stop = 2 * strip.start, 2 * strip.stop
         kept = skip[start:stop].clone()
         target = wide[start:stop]
-        by_squares(target[..., :channels]).copy_(upsampled(kernel, x, strip))
+        target[..., :channels] = upsampled(kernel, x, strip)
         target[..., channels:] = kept
 
 
