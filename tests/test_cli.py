@@ -182,7 +182,7 @@ def test_tiles_of_an_identity_give_the_picture_back(cli, photo_file, identity_we
 
 BAD_INPUTS = {
     "missing.png": (None, "no such file"),
-    "text.png": (b"<html>", "not an image"),
+    "text.png": (b"hello", "not an image"),
     "empty.png": (b"", "0 bytes"),
     "cut.jpg": ("cut", "truncated"),
 }

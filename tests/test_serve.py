@@ -157,7 +157,8 @@ def test_odd_names_become_plain_ones(name, plain):
     ("data", "words"),
     [
         (b"", "is empty"),
-        (b"<html>hello</html>", "is not a picture"),
+        (b"<html>hello</html>", "is a web page (HTML), not a picture"),
+        (b"hello", "is not a picture"),
         (b"%PDF-1.7 ....", "not a picture"),
         (b"\x89PNG\r\n\x1a\n" + bytes(30), "damaged"),
     ],

@@ -56,11 +56,8 @@ MAGIC = (  # of what is recognised without a library
     (b"\xff\x0a", "JXL"),
     (b"\0\0\0\x0cJXL \r\n\x87\n", "JXL"),
 )
-NAMES = {  # real names of kinds that are refused
+NAMES = {  # real names of kinds of pictures that are refused
     b"8BPS": "a Photoshop document (PSD)",
-    b"%!PS": "PostScript",
-    b"\xc5\xd0\xd3\xc6": "PostScript (EPS)",
-    b"%PDF": "a PDF document",
     b"\0\0\x01\0": "an icon (ICO)",
     b"\0\0\x02\0": "a cursor (CUR)",
     b"DDS ": "a DirectX texture (DDS)",
@@ -73,13 +70,36 @@ NAMES = {  # real names of kinds that are refused
     b"P7\n": "a PAM picture",
     b"Pf": "a PFM picture",
     b"PF": "a PFM picture",
-    b"<svg": "an SVG drawing",
     b"SIMPLE  =": "a FITS picture",
     b"\x8aMNG": "an animation (MNG)",
     b"\x8bJNG": "a JNG picture",
     b"gimp xcf": "a GIMP document (XCF)",
+    b"icns": "an icon (ICNS)",
+    b"BPG\xfb": "a BPG picture",
+    b"FLIF": "a FLIF picture",
+    b"AT&TFORM": "a DjVu document",
+    b"\x01\xda\0": "an SGI picture",
+    b"\x01\xda\x01": "an SGI picture",
+    b"\x59\xa6\x6a\x95": "a Sun raster picture",
 }
-NO_PICTURES = {"PostScript", "PostScript (EPS)", "a PDF document", "an SVG drawing"}
+TGA = re.compile(  # no magic: no palette, no colour map, 1 or 2 sides above 0, 8 to 32 bits
+    rb".\0[\x02\x03\x0a\x0b]\0{5}.{4}(?!\0\0).{2}(?!\0\0).{2}[\x08\x0f\x10\x18\x20][\0-\x3f]",
+    re.DOTALL,
+)
+NO_PICTURES = {  # real names of what is found under the name of a picture
+    b"%!PS": "PostScript",
+    b"\xc5\xd0\xd3\xc6": "PostScript (EPS)",
+    b"%PDF": "a PDF document",
+    b"<svg": "an SVG drawing",
+    b"<!doctype html": "a web page (HTML)",
+    b"<html": "a web page (HTML)",
+    b"version https://git-lfs": "what Git LFS leaves in place of a file until `git lfs pull`",
+    b"\0\x05\x16\x07": "what macOS keeps beside a file (AppleDouble)",
+    b"PK\x03\x04": "an archive (ZIP)",
+    b"\x1f\x8b": "an archive (gzip)",
+    b"7z\xbc\xaf\x27\x1c": "an archive (7z)",
+    b"Rar!\x1a\x07": "an archive (RAR)",
+}
 VIDEO = re.compile(rb"RIFF....AVI |\x1aE\xdf\xa3|\0\0\x01[\xba\xb3]|....moov|FLV\x01", re.DOTALL)
 HEAD_BYTES = 64
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -98,7 +118,18 @@ def foreign(head: bytes) -> str | None:
 
 def refused_name(head: bytes) -> str | None:
     """What a file is that is not read, if its beginning tells."""
-    return next((name for magic, name in NAMES.items() if head.startswith(magic)), None)
+    if TGA.match(head):
+        return "a Targa picture (TGA)"
+    found = (name for magic, name in NAMES.items() if head.startswith(magic))
+    return next(found, None) or no_picture_name(head)
+
+
+def no_picture_name(head: bytes) -> str | None:
+    """What a file is that is no picture at all, if its beginning tells."""
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    found = (name for magic, name in NO_PICTURES.items() if head.startswith(magic))
+    text = (name for magic, name in NO_PICTURES.items() if start.startswith(magic))
+    return next(found, None) or next(text, None)
 
 
 def brands(head: bytes) -> set[bytes]:

@@ -27,10 +27,10 @@ from restorecli.files.regular import IrregularError, open_regular
 from restorecli.images import bmff, carry, colour, ifd, jpeg, jxl, png, raw, simple, webp
 from restorecli.images.formats import (
     HEAD_BYTES,
-    NO_PICTURES,
     RAW_FILE,
     foreign,
     kind_of,
+    no_picture_name,
     refused_name,
     too_large,
 )
@@ -76,8 +76,7 @@ def identify_data(file: IO[bytes]) -> str | None:
         frame = jpeg.apart(head + file.read(HEADER_BYTES)).frame
         return kind if frame is None else frame.kind
     if kind is None:
-        name = refused_name(head)
-        return None if name in NO_PICTURES else name
+        return None if no_picture_name(head) else refused_name(head)
     return kind
 
 
@@ -135,6 +134,8 @@ def _is_sentence(error: Exception) -> bool:
 
 
 def _not_an_image(name: str, head: bytes) -> InputError:
+    if kind := no_picture_name(head):
+        return InputError(f"Cannot restore {name}: it is {kind}, not a picture.")
     if kind := refused_name(head):
         return InputError(
             f"Cannot restore {name}: it is {kind}, which is not supported.",
@@ -557,6 +558,10 @@ def _missing(path: Path) -> InputError:
         return InputError(f"Cannot read {path}: no file matches this pattern.")
     near: list[str] = []
     if not is_remote(path):
+        with suppress(OSError):
+            return InputError(
+                f"Cannot read {path}: it is a link to {path.readlink()}, which is not there."
+            )
         with suppress(OSError), os.scandir(path.parent) as entries:
             names = [entry.name for entry in islice(entries, MOST_NAMES)]
             near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.8)

@@ -316,7 +316,7 @@ def _is_ignored(found: Candidate) -> bool:
 
 def _problem(found: Candidate, naming: Naming) -> RestoreError | None:
     if found.kind is None:
-        return InputError(f"Cannot read {found.path}: not an image, or damaged at its beginning.")
+        return _not_an_image(found.path)
     return in_place_error(found.path, found.kind) if naming.in_place else None
 
 
