@@ -6,7 +6,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from restorecli.networks import HINT, GLMHARestormer, Restormer, exposure
+from restorecli.networks import HINT, GLMHARestormer, Restormer, exposure, hint
+from restorecli.networks.blocks import LayerNorm
 from restorecli.networks.strips import (
     attention,
     picture_gain,
@@ -340,6 +341,28 @@ def test_bfloat16_features_stay_close(name):
     rough = restore_by_strips(network, x, strip_rows=8, dtype=dtype)
     assert rough.dtype == torch.float32
     assert (rough - exact).square().mean().sqrt() < 6 * torch.finfo(dtype).eps * exact.std()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_deals_channels_to_heads_as_float32_does(monkeypatch, dtype):
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(24, 30, 64, generator=generator).to(dtype)
+    module = lively(hint.HierarchicalAttention(64), seed=4).float()
+    norm = LayerNorm(64, "WithBias")
+    orders = []
+
+    def seen(*sums):
+        orders.append(hint.channel_order(*sums))
+        return orders[-1]
+
+    monkeypatch.setattr(attention, "channel_order", seen)
+    strips = rows.strips_of(24, 8)
+    for features in (x, x.float()):
+        with torch.no_grad():
+            attention.hierarchical_attention(
+                module, attention.Features(features, norm, strips), None
+            )
+    assert torch.equal(orders[0], orders[1])
 
 
 def test_bfloat16_hint_is_finite():

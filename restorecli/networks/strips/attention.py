@@ -271,9 +271,9 @@ def hierarchical_attention(
     q_gram, sums, cross, k_squares = PixelSum(), PixelSum(), PixelSum(), PixelSum()
     for strip in features.strips:
         queries, keys = query_key(strip)
-        alike = multiplies_as_they_are(keys)
+        as_they_are = multiplies_as_they_are(keys)
         for q, k in zip(
-            blocks_of_pixels(queries), blocks_of_pixels(keys, as_they_are=alike), strict=True
+            blocks_of_pixels(queries), blocks_of_pixels(keys, as_they_are=as_they_are), strict=True
         ):
             q_gram.add(q.mT @ q)  # (b, C, C)
             sums.add(q.sum(1))
