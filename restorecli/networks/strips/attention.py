@@ -264,28 +264,27 @@ def hierarchical_attention(
     height, width, channels = features.x.shape
     dtype = features.x.dtype
 
+    wide = features.widened()
+
     def branch(start: int, stop: int, precision: torch.dtype) -> Branch:
         return branch_of(attention.qkv, attention.qkv_dwconv, precision, slice(start, stop))
 
-    query_key = queries_and_keys(features, branch)
-    q_gram, sums, cross, k_squares = PixelSum(), PixelSum(), PixelSum(), PixelSum()
+    query_key = wide.twice(branch(0, 2 * channels, wide.dtype))
+    gram, sums, squares = PixelSum(), PixelSum(), PixelSum()
     for strip in features.strips:
-        queries, keys = query_key(strip)
-        as_they_are = multiplies_as_they_are(keys)
-        for q, k in zip(
-            blocks_of_pixels(queries), blocks_of_pixels(keys, as_they_are=as_they_are), strict=True
-        ):
-            q_gram.add(q.mT @ q)  # (b, C, C)
+        for qk in blocks_of_pixels(query_key(strip)):  # (b, n, 2C)
+            q, k = qk.chunk(2, -1)
+            gram.add(q.mT @ qk)  # (b, C, 2C)
             sums.add(q.sum(1))
-            cross.add(q.to(k.dtype).mT @ k)
-            k_squares.add(k.to(q.dtype).square().sum(1))
-    order = channel_order(q_gram.total[None], sums.total[None], height * width)  # (1, C)
-    squares = q_gram.total.diagonal(), k_squares.total  # each (C,)
-    scores = channel_scores(cross.total, *squares)[None].to(attention.temperature.dtype)
+            squares.add(k.square().sum(1))
+    q_gram, qk_gram = gram.total.unsqueeze(0).chunk(2, -1)  # each (1, C, C)
+    q_squares, k_squares = q_gram.diagonal(dim1=-2, dim2=-1), squares.total.unsqueeze(0)  # (1, C)
+    order = channel_order(q_gram, sums.total.unsqueeze(0), height * width)  # (1, C)
+    scores = channel_scores(qk_gram, q_squares, k_squares).to(attention.temperature.dtype)
     heads, cache = attention.head_weights(scores, order, cache)
     q_scale, k_scale = (
-        part.clamp_min(UNIT_EPS**2).rsqrt().clamp_max(torch.finfo(dtype).max).to(dtype)
-        for part in squares
+        squares[0].clamp_min(UNIT_EPS**2).rsqrt().clamp_max(torch.finfo(dtype).max).to(dtype)
+        for squares in (q_squares, k_squares)
     )  # each (C,)
 
     rank = order[0].argsort()  # place of each channel in the order
@@ -300,35 +299,14 @@ def hierarchical_attention(
     values_of = features.of(branch(2 * channels, 3 * channels, dtype))
 
     def change(strip: Strip) -> Terms:
-        q, k = query_key(strip)  # each (r, W, C)
+        q, k = query_key(strip).to(dtype).chunk(2, -1)  # each (r, W, C)
         values = values_of(strip)  # (r, W, C)
-        mixed = (q.to(dtype) * q_scale).addcmul_(k, k_scale)  # (r, W, C)
+        mixed = (q * q_scale).addcmul_(k, k_scale)  # (r, W, C)
         put_pointwise(mixed, values, mix, add=True)
         gated = gelu_in_place(pointwise(mixed, gating)).mul_(mixed)
         return [(values, project), (gated, refine)]
 
     return change, cache
-
-
-def queries_and_keys(
-    features: Features, branch: Callable[[int, int, torch.dtype], Branch]
-) -> Callable[[Strip], tuple[Tensor, Tensor]]:
-    """Queries and keys of HINT for two passes: each (r, W, C).
-
-    Half precision would deal the channels to other heads: there queries are made in float32.
-    """
-    channels, wide = features.x.shape[-1], features.widened()
-    if wide is features:
-        both = features.twice(branch(0, 2 * channels, features.dtype))
-
-        def halves(strip: Strip) -> tuple[Tensor, Tensor]:
-            query, key = both(strip).chunk(2, -1)
-            return query, key
-
-        return halves
-    query = wide.twice(branch(0, channels, wide.dtype))
-    key = features.twice(branch(channels, 2 * channels, features.dtype))
-    return lambda strip: (query(strip), key(strip))
 
 
 ATTENTIONS: dict[type[nn.Module], Callable[..., tuple[Change, Tensor | None]]] = {
