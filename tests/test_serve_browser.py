@@ -278,7 +278,7 @@ def test_refusals_are_told_in_sentences(tab):
     page = tab()
     choose(page, {"name": "page.png", "mimeType": "image/png", "buffer": b"<html>"})
     wait(page, "document.querySelector('#troubles p') !== null")
-    assert "page.png is not a picture" in page.locator("#troubles").inner_text()
+    assert "page.png is a web page (HTML), not a picture" in page.locator("#troubles").inner_text()
     page.locator("#troubles").get_by_role("button", name="Close").click()
     choose(page, {"name": "big.png", "mimeType": "image/png", "buffer": bytes(3_000_001)})
     assert "the limit is 3.0 MB" in page.locator("#troubles").inner_text()
