@@ -82,7 +82,7 @@ NAMES = {  # real names of kinds of pictures that are refused
     b"\x01\xda\x01": "an SGI picture",
     b"\x59\xa6\x6a\x95": "a Sun raster picture",
 }
-TGA = re.compile(  # no magic: no palette, no colour map, 1 or 2 sides above 0, 8 to 32 bits
+TGA = re.compile(  # has no magic: no colour map, both sides above 0, 8 to 32 bits
     rb".\0[\x02\x03\x0a\x0b]\0{5}.{4}(?!\0\0).{2}(?!\0\0).{2}[\x08\x0f\x10\x18\x20][\0-\x3f]",
     re.DOTALL,
 )
@@ -126,10 +126,10 @@ def refused_name(head: bytes) -> str | None:
 
 def no_picture_name(head: bytes) -> str | None:
     """What a file is that is no picture at all, if its beginning tells."""
-    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    found = (name for magic, name in NO_PICTURES.items() if head.startswith(magic))
-    text = (name for magic, name in NO_PICTURES.items() if start.startswith(magic))
-    return next(found, None) or next(text, None)
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    found = (name for magic, name in NO_PICTURES.items()
+             if head.startswith(magic) or text.startswith(magic))  # fmt: skip
+    return next(found, None)
 
 
 def brands(head: bytes) -> set[bytes]:

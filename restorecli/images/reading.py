@@ -109,7 +109,7 @@ def decode_photo(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Pho
     _refuse_foreign(name, head)
     kind = "RAW" if foreign(head) == RAW_FILE else kind_of(head)
     if kind is None:
-        raise _not_an_image(name, head)
+        raise not_an_image(name, head)
     try:
         with _quiet_decoders():
             photo, orientation = READERS[kind](name, data, max_pixels)
@@ -133,7 +133,8 @@ def _is_sentence(error: Exception) -> bool:
                                                       AttributeError, struct.error))  # fmt: skip
 
 
-def _not_an_image(name: str, head: bytes) -> InputError:
+def not_an_image(name: str, head: bytes) -> InputError:
+    """What to say of a file that begins with ``head`` and cannot be read as a picture."""
     if kind := no_picture_name(head):
         return InputError(f"Cannot restore {name}: it is {kind}, not a picture.")
     if kind := refused_name(head):

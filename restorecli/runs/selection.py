@@ -26,8 +26,8 @@ from restorecli.images.finding import (
     folders_below,
     is_folder,
 )
-from restorecli.images.formats import HEAD_BYTES, foreign, refused_name
-from restorecli.images.reading import identify_data
+from restorecli.images.formats import HEAD_BYTES, foreign
+from restorecli.images.reading import identify_data, not_an_image
 from restorecli.limits import STREAM
 from restorecli.machine import streams
 from restorecli.runs.items import STDIN, Item, Selection
@@ -263,10 +263,9 @@ def _not_an_image(path: Path) -> InputError:
         head = file.read(HEAD_BYTES)
     if not head:
         return InputError(f"Cannot read {path}: the file is empty (0 bytes).")
-    if kind := foreign(head) or refused_name(head):
+    if kind := foreign(head):
         return InputError(f"Cannot restore {path}: it is {kind}, not a picture.")
-    start = head[:12].decode("latin-1")
-    return InputError(f"Cannot read {path}: not an image (starts with {start!r}).")
+    return not_an_image(str(path), head)
 
 
 def _in_folder(folder: Path, naming: Naming, *, recursive: bool, resume: bool) -> Selection:

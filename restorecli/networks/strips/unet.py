@@ -254,7 +254,7 @@ def down(downsample: Downsample, x: Tensor, small: Tensor, strip_rows: int) -> N
         large = Strip(2 * strip.start, 2 * strip.stop, height)
         y = convolve3x3(x[large.top : large.bottom], kernel, large)  # (2r, W, C/2)
         target = torch.unflatten(small[strip.start : strip.stop], -1, (-1, 2, 2))
-        for i, j in product(range(2), repeat=2):  # each (r, W/2, C/2); at once takes five times
+        for i, j in product(range(2), repeat=2):  # each (r, W/2, C/2); one copy takes longer
             target[..., i, j] = y[i::2, j::2]
 
 
