@@ -59,16 +59,16 @@ def main() -> None:
     options = parsed_options()
     if not has_device(options.device):
         return
-    ways = [f"strips {rows}" for rows in options.strip_rows]
+    ways = [f"strips {rows} {dtype}" for rows in options.strip_rows for dtype in options.dtype]
     if not options.no_plain:
         ways.insert(0, "plain")
     if options.authors:
         ways.insert(0, "authors")
-    print(f"{options.network} dim {options.dim}, {options.dtype} on {options.device}; {machine()}")
+    print(f"{options.network} dim {options.dim} on {options.device}; {machine()}")
     print(f"allocator: {ALLOCATORS[options.allocator]}; {options.repeats} runs each, in turn")
     print(f"difference: largest, from {ways[0]}")
     print(
-        f"{'size':>11} {'way':>12} {'median s':>9} {'min s':>8} {'max s':>8} {'times':>6} "
+        f"{'size':>11} {'way':>18} {'median s':>9} {'min s':>8} {'max s':>8} {'times':>6} "
         f"{'peak MB':>8} {'formula':>8} {'difference':>11}"
     )
     for height, width in options.sizes:
@@ -78,7 +78,7 @@ def main() -> None:
             seconds = [run.seconds for run in runs[way]]
             median = statistics.median(seconds)
             print(
-                f"{f'{height}x{width}':>11} {way:>12} {median:9.3f} {min(seconds):8.3f} "
+                f"{f'{height}x{width}':>11} {way:>18} {median:9.3f} {min(seconds):8.3f} "
                 f"{max(seconds):8.3f} {first / median:6.2f} "
                 f"{max(run.peak_bytes for run in runs[way]) / 1e6:8.1f} "
                 f"{runs[way][0].predicted_bytes / 1e6:8.1f} "
@@ -93,7 +93,9 @@ def parsed_options() -> argparse.Namespace:
     add_network_options(parser)
     parser.add_argument("--sizes", type=size, nargs="+", default=[(256, 256)], help="as 256x256")
     parser.add_argument("--strip-rows", type=int, nargs="+", default=[16, 32])
-    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="features of the strips")
+    parser.add_argument(
+        "--dtype", choices=DTYPES, nargs="+", default=["float32"], help="features of the strips"
+    )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--no-plain", action="store_true", help="strips only")
     parser.add_argument("--allocator", choices=ALLOCATORS, default="kept")
@@ -178,11 +180,11 @@ def evaluation(
         return without_memory(network), 0
     if way == "plain":
         return torch.no_grad()(network), 0
-    rows = int(way.split()[1])
-    dtype = DTYPES[options.dtype]
-    need = resident_bytes(network, *plane, strip_rows=rows, bytes_per_value=dtype.itemsize)
+    _, rows, name = way.split()
+    strip_rows, dtype = int(rows), DTYPES[name]
+    need = resident_bytes(network, *plane, strip_rows=strip_rows, bytes_per_value=dtype.itemsize)
     need += 2 * 3 * 4 * plane[0] * plane[1]  # the image and the result
-    return lambda x: restore_by_strips(network, x, strip_rows=rows, dtype=dtype), need
+    return lambda x: restore_by_strips(network, x, strip_rows=strip_rows, dtype=dtype), need
 
 
 if __name__ == "__main__":

@@ -215,8 +215,11 @@ class HeadSums:
         """Add a strip of q and k, head by head beside each other: (r, W, heads·2c), used up."""
         if multiplies_as_they_are(query_key):
             for (pixels,) in blocks_of_pixels(query_key, as_they_are=True):  # (n, heads·2c)
-                heads = pixels.chunk(self._heads, 1)  # each (n, 2c)
-                self._joint.add(torch.stack([head.mT @ head for head in heads])[None])
+                if self._heads == 1:
+                    self._joint.add((pixels.mT @ pixels)[None, None])
+                    continue
+                heads = pixels.unflatten(1, (self._heads, -1)).transpose(0, 1).contiguous()
+                self._joint.add((heads.mT @ heads)[None])  # products of (heads, n, 2c): one call
             return
         for block in blocks_of_pixels(query_key):
             q, k = torch.unflatten(block, 2, (self._heads, -1)).transpose(1, 2).chunk(2, -1)
