@@ -363,6 +363,16 @@ def test_bench_measures_the_installed_networks(cli):
     assert measured["peak_memory_bytes"] > 100_000_000  # PyTorch alone
 
 
+def test_bench_says_why_and_keeps_it(cli, tmp_path):
+    kept = tmp_path / "log.txt"
+    arguments = ("bench", "--size", "40x24", "--model", "hint-derain-packed", "--log", kept)
+    assert "Device cpu" not in cli(*arguments).stderr
+    said = cli(*arguments, "-v").stderr
+    for reason in ("Device cpu: ", "40×24 pixels: the whole picture"):
+        assert reason in said
+        assert kept.read_text(encoding="utf-8").count(reason) == 2
+
+
 def test_the_table_of_bench_fits_a_terminal_of_80_columns(cli, monkeypatch):
     def measured(trial):
         return bench.Measured(

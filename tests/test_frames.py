@@ -53,7 +53,7 @@ def test_the_command_makes_of_each_frame_what_it_makes_of_the_picture(
 ):
     frames = film(3)
     command = [sys.executable, "-m", "restorecli", "frames", "derain", "-s", "32x24",
-               "--weights", random_weights]  # fmt: skip
+               "--weights", random_weights, "-v", "--log", tmp_path / "log.txt"]  # fmt: skip
     ended = subprocess.run(
         list(map(str, command)), input=raw(frames), capture_output=True, timeout=300,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"},
@@ -61,6 +61,10 @@ def test_the_command_makes_of_each_frame_what_it_makes_of_the_picture(
     assert ended.returncode == 0, ended.stderr
     said = ended.stderr.decode()
     assert re.search(r"3 frames of 32×24 in .* s: [\d.]+ frames a second \(cpu, fp32\)", said)
+    kept = (tmp_path / "log.txt").read_text()
+    for reason in ("Device cpu: ", "the whole picture"):
+        assert reason in said
+        assert reason in kept
     made = np.frombuffer(ended.stdout, np.uint8).reshape(3, *SIZE, 3)
     for number, frame in enumerate(frames):
         path = tmp_path / f"{number}.png"

@@ -10,7 +10,7 @@ import typer
 
 from restorecli.commands import completion
 from restorecli.commands.help import TOLD, WHAT, guided
-from restorecli.commands.options import Device, MaxMemory, Precision
+from restorecli.commands.options import Device, Log, MaxMemory, Precision, Verbose
 from restorecli.commands.parsing import parse_memory, parse_size
 
 if TYPE_CHECKING:
@@ -63,6 +63,8 @@ def bench(
         bool,
         typer.Option("--json", rich_help_panel=TOLD, help="Print JSON on standard output."),
     ] = False,
+    verbose: Verbose = False,
+    log: Log = None,
 ) -> None:
     """Measure seconds per megapixel and peak memory of each installed network."""
     plane, max_bytes = parse_size(size), parse_memory(max_memory)

@@ -502,6 +502,8 @@ class _InARow:
     max_memory: MaxMemory = None
     threads: Threads = None
     quiet: Quiet = False
+    verbose: Verbose = False
+    log: Log = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

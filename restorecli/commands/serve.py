@@ -97,6 +97,8 @@ class Asked:
     max_memory: of.MaxMemory = None
     threads: of.Threads = None
     quiet: Quiet = False
+    verbose: of.Verbose = False
+    log: of.Log = None
 
 
 @guided(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import statistics
 import time
@@ -16,7 +17,10 @@ from restorecli.engine.devices import peak_bytes
 from restorecli.engine.engine import prepare
 from restorecli.engine.settings import EngineSettings
 from restorecli.errors import RestoreError
+from restorecli.machine.log import say_why
 from restorecli.weights import ChosenModel, WeightEntry, registry
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +71,9 @@ def measure(trial: Trial, way: Callable[[Trial], Measured] | None = None) -> Mea
     process.start()
     there.close()  # so that a process that dies ends the wait
     try:
-        answer: Measured | RestoreError = here.recv()
+        reasons: list[str]
+        answer: Measured | RestoreError
+        reasons, answer = here.recv()
     except EOFError:
         raise RestoreError(
             f"The measurement of {trial.model_id} ended early, perhaps for want of memory.",
@@ -75,16 +81,22 @@ def measure(trial: Trial, way: Callable[[Trial], Measured] | None = None) -> Mea
         ) from None
     finally:
         process.join()
+    for reason in dict.fromkeys(reasons):  # a repeated run repeats them
+        log.info("%s", reason)
     if isinstance(answer, RestoreError):
         raise answer
     return answer
 
 
 def _answer(pipe: Connection, trial: Trial, way: Callable[[Trial], Measured]) -> None:
+    reasons: list[str] = []
+    say_why(reasons.append)
+    answer: Measured | RestoreError
     try:
-        pipe.send(way(trial))
+        answer = way(trial)
     except RestoreError as error:
-        pipe.send(error)
+        answer = error
+    pipe.send((reasons, answer))
 
 
 def measured(trial: Trial) -> Measured:
