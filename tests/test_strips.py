@@ -6,7 +6,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from restorecli.networks import HINT, GLMHARestormer, Restormer, exposure, hint
+from restorecli.networks import HINT, GLMHARestormer, Restormer, exposure, guided, hint
 from restorecli.networks.blocks import LayerNorm
 from restorecli.networks.strips import (
     attention,
@@ -55,9 +55,12 @@ NETWORKS = {
         inp_channels=6, dual_pixel_task=True, packing=2, **SMALL
     ),
     "glmha packed, affine": lambda: GLMHARestormer(packing=2, head="affine", **SMALL),
+    "hint packed, guided": lambda: HINT(packing=2, head="affine", guided_radius=3, **SMALL),
 }
 MAIN = ("restormer", "glmha text", "hint")
-PACKED = ("hint packed", "hint packed, affine, exposed", "glmha packed, affine")
+PACKED = (
+    "hint packed", "hint packed, affine, exposed", "hint packed, guided", "glmha packed, affine",
+)  # fmt: skip
 STRIP_ROWS = (1, 2, 3, 5, 8, 1000)
 
 
@@ -315,7 +318,7 @@ class AsOnMps(TorchDispatchMode):
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_every_operation_is_one_that_mps_has(monkeypatch, name, dtype):
-    for module in (rows, exposure):
+    for module in (rows, exposure, guided):
         monkeypatch.setattr(module, "WITHOUT_FLOAT64", frozenset({"cpu"}))
     network = lively(NETWORKS[name]())
     x = image_for(network, 13, 27).float()

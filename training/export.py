@@ -45,7 +45,7 @@ def load(path: Path) -> tuple[State, dict[str, Any], str]:
 
 def psnr_of(task: Task, weights: State, degraded: Tensor, clean: Tensor) -> float:
     """PSNR of the restored batch over all its values, in dB: uint8 (B, 3, H, W) each."""
-    network = NETWORKS[task.network](**task.options).eval()
+    network = NETWORKS[task.network](**task.options, **task.in_use).eval()
     network.load_state_dict({key: value.float() for key, value in weights.items()})
     with torch.inference_mode():
         error = (network(degraded.float() / 255).clamp(0, 1) - clean / 255).square().mean()
@@ -90,7 +90,7 @@ def main() -> None:
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True)
     metadata = {
         "network": task.network,
-        "options": json.dumps(dict(task.options)),
+        "options": json.dumps({**task.options, **task.in_use}),
         "task": recipe["task"],
         "recipe": json.dumps(recipe),
         "steps_done": steps,

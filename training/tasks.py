@@ -47,6 +47,7 @@ class Task:
     scene: bool = False  # samples show most of a photograph, shrunk
     unsuitable: Callable[[Image], bool] | None = None  # photographs that teach what is wrong
     smoothness: float = 0.0  # weight of the total variation of an affine head's maps
+    in_use: Mapping[str, Any] = field(default_factory=dict)  # options that training does without
 
 
 def of_network(kind: str, **settings: Any) -> Task:
@@ -65,6 +66,7 @@ TASKS: dict[str, Task] = {
         scene=True,
         unsuitable=looks_hazy,
         smoothness=0.01,
+        in_use={"guided_radius": 48},
     ),
     "denoise": Task(degradation=lambda: any_noise, clean_share=0.03),
     "lowlight": of_network("hint-exposure", degradation=lambda: night, scene=True, pair_share=0.5),

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from restorecli.networks.blocks import MULTIPLE_PX, pad_to_multiple, statistics_dtype
 from restorecli.networks.exposure import curved, gain_from, histograms
+from restorecli.networks.guided import guided_filter
 
 PACKINGS = (1, 2, 4)
 HEADS = ("residual", "affine")
@@ -34,6 +35,8 @@ class Ends:
         head: ``residual``: the last convolution gives what is added to the picture. ``affine``: it
             gives smooth maps a and b, one value for each square, enlarged bilinearly; the result
             is exp(a)·picture + b, which cannot have texture that the picture has not.
+        guided_radius: Of the guided filter that smooths a and b along the picture's edges, in
+            squares; 0: none.
         front: ``none``, or ``exposure``: the tone curve of `exposure` before everything else.
         front_mean: Mean luma that the curve aims at, for scenes without highlights.
         front_mean_lit: The same for scenes with lamps.
@@ -47,6 +50,7 @@ class Ends:
     out_channels: int = 3
     packing: int = 1
     head: str = "residual"
+    guided_radius: int = 0
     front: str = "none"
     front_mean: float = 0.45
     front_mean_lit: float = 0.28
@@ -64,6 +68,11 @@ class Ends:
             raise ValueError(
                 "the output is added to the input, so inp_channels must equal out_channels, "
                 f"got {self.inp_channels} and {self.out_channels}"
+            )
+        if self.guided_radius < 0 or (self.guided_radius and not self.affine):
+            raise ValueError(
+                "guided_radius must be 0, or positive with head 'affine', "
+                f"got {self.guided_radius} with head {self.head!r}"
             )
         if self.affine and not self.adds_picture:
             raise ValueError("head 'affine' is not for dual-pixel images")
@@ -126,14 +135,26 @@ class Ends:
         """
         return F.pixel_unshuffle(picture, self.packing) if self.packing > 1 else picture
 
-    def maps(self, values: Tensor) -> tuple[Tensor, Tensor]:
+    def maps(self, values: Tensor, guide: Tensor) -> tuple[Tensor, Tensor]:
         """The affine head's a and b from what the last convolution gives, at least float32.
 
         Shape:
-            values: (B, last_channels, h, w) → two of (B, out_channels, h, w).
+            values: (B, last_channels, h, w), of whole pictures; guide: theirs,
+            (B, inp_channels, h, w) → two of (B, out_channels, h, w).
         """
-        a, b = values.to(statistics_dtype(values)).chunk(2, dim=1)
+        maps = values.to(statistics_dtype(values))
+        if self.guided_radius:
+            maps = guided_filter(maps, guide, self.guided_radius)
+        a, b = maps.chunk(2, dim=1)
         return a, b
+
+    def guide(self, packed: Tensor) -> Tensor:
+        """What leads the guided filter: the mean colour of each square.
+
+        Shape:
+            packed: (B, first_channels, h, w) → (B, inp_channels, h, w).
+        """
+        return packed.unflatten(1, (self.inp_channels, -1)).mean(2)
 
     def enlarged(self, maps: Tensor) -> Tensor:
         """Maps at the resolution of the picture, bilinearly between the centres of the squares.
@@ -153,7 +174,8 @@ class Ends:
             → (B, out_channels, H', W').
         """
         if self.affine:
-            return self.corrected(picture, *self.maps(values))
+            guide = self.guide(self.packed(picture))
+            return self.corrected(picture, *self.maps(values, guide))
         y = F.pixel_shuffle(values, self.packing) if self.packing > 1 else values
         return y + picture if self.adds_picture else y
 
@@ -228,6 +250,7 @@ class PictureNetwork(nn.Module):
         if not self.ends.affine:
             raise ValueError(f"head {self.ends.head!r} has no maps")
         picture = self.ends.picture(x, gain)
-        a, b = self.ends.maps(self.head_values(self.ends.packed(picture)))
+        packed = self.ends.packed(picture)
+        a, b = self.ends.maps(self.head_values(packed), self.ends.guide(packed))
         restored = self.ends.corrected(picture, a, b)
         return restored[..., : x.shape[-2], : x.shape[-1]], a, b

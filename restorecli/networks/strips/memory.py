@@ -31,7 +31,8 @@ def resident_bytes(
     The decoder's first level, 2D values a pixel, is there all the time, and beside it the level
     below, 2D values for every four pixels. In their blocks a strip's features join them: in
     attention those of its passes, beside what it keeps of the plane; then the hidden ones, gates
-    and values, each before and after its 3×3 convolution. The shares and constants above were
+    and values, each before and after its 3×3 convolution. The maps of an affine head, before and
+    after the guided filter, take the place of the features. The shares and constants above were
     measured with glibc on a processor, one and two threads; ``python -m benchmarks.memory``
     compares.
 
@@ -64,4 +65,9 @@ def resident_bytes(
     strips = max(
         kept + int(holes * bytes_per_value * attending), int(holes * bytes_per_value * refining)
     )
-    return bytes_per_value * (level1 + level1 // 4) + strips + SUM_BYTES * matrices + LIBRARY_BYTES
+    planes = bytes_per_value * (level1 + level1 // 4) + strips
+    if ends.affine:
+        # Maps, before and after the guided filter, the guide, and what it is multiplied by, twice.
+        values = 2 * ends.last_channels + 3 * ends.inp_channels + 2
+        planes = max(planes, max(4, bytes_per_value) * values * rows * columns)
+    return planes + SUM_BYTES * matrices + LIBRARY_BYTES

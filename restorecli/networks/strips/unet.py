@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from restorecli.machine.allocator import give_back_freed_memory
-from restorecli.networks.blocks import Downsample, Upsample
+from restorecli.networks.blocks import Downsample, Upsample, statistics_dtype
 from restorecli.networks.hint import HINT, EncoderBlock
 from restorecli.networks.restormer import Restormer
 from restorecli.networks.strips.attention import (
@@ -95,7 +95,8 @@ def restored_rows(
     Args:
         network: Restormer, GLMHA-Restormer or HINT; float32 or float64 parameters.
         read: (top, bottom) → float (inp_channels, bottom − top, W), nominally [0, 1], on any
-            device; asked twice for every row, and once more for an unknown ``gain``.
+            device; asked twice for every row, and once more for an unknown ``gain``, and for an
+            affine head.
         size: (H, W) of the image, any from 1.
         strip_rows: Rows of the widest features at a time, of others twice as many; at least 1. With
             a packing, a row of features is as many rows of the picture.
@@ -129,7 +130,13 @@ def restored_rows(
     give_back_freed_memory()
     for stage in (network.decoder_level1, network.refinement):
         cache = apply(stage, wide, strip_rows, cache, lambda passes: tick(WIDE_WORK * passes))
-    yield from output_rows(network, wide, image, strip_rows)
+    if not network.ends.affine:
+        yield from output_rows(network, wide, image, strip_rows)
+        return
+    values, guide = plane_values(network, wide, image, strip_rows)
+    del wide  # the maps take its place
+    give_back_freed_memory()
+    yield from corrected_rows(image, *network.ends.maps(values, guide), strip_rows)
 
 
 def checked(network: nn.Module, strip_rows: int) -> Restormer | HINT:
@@ -304,18 +311,51 @@ def up_and_concatenate(
 def output_rows(
     network: Restormer | HINT, x: Tensor, image: Entrance, strip_rows: int
 ) -> Iterator[tuple[int, Tensor]]:
-    """Last convolution and head: ``x`` (h, w, 2D) → (out_channels, r, W) by strips.
+    """Last convolution and residual head: ``x`` (h, w, 2D) → (out_channels, r, W) by strips.
 
     The head works in the precision of the image.
     """
     (height, width), packing = image.image.size, network.ends.packing
     for strip in strips_of(x.shape[0], strip_rows):
         if packing * strip.start < height:
-            # Maps are enlarged between two rows, so a row beyond the strip takes part.
-            outer = strip.haloed if network.ends.affine else strip
-            picture = image.picture(outer.start, outer.stop)
-            values = last_values(network, x, image, outer).to(picture.dtype)
+            picture = image.picture(strip.start, strip.stop)
+            values = last_values(network, x, image, strip).to(picture.dtype)
             y = network.ends.result(values.unsqueeze(0), picture.unsqueeze(0)).squeeze(0)
+            yield packing * strip.start, y[:, : height - packing * strip.start, :width]
+
+
+def plane_values(
+    network: Restormer | HINT, x: Tensor, image: Entrance, strip_rows: int
+) -> tuple[Tensor, Tensor]:
+    """What ``output`` gives for all of ``x`` (h, w, 2D), and what leads a guided filter.
+
+    Shape:
+        → (1, last_channels, h, w) and (1, inp_channels, h, w), in the precision of sums over
+        pixels.
+    """
+    strips, dtype = strips_of(x.shape[0], strip_rows), statistics_dtype(x)
+    values = x.new_empty(1, network.ends.last_channels, *x.shape[:2], dtype=dtype)
+    for strip in strips:
+        values[0, :, strip.start : strip.stop] = last_values(network, x, image, strip)
+    packed = (image.packed(strip.start, strip.stop).unsqueeze(0) for strip in strips)
+    return values, torch.cat([network.ends.guide(rows).to(dtype) for rows in packed], 2)
+
+
+def corrected_rows(
+    image: Entrance, a: Tensor, b: Tensor, strip_rows: int
+) -> Iterator[tuple[int, Tensor]]:
+    """The affine head with the maps of a whole picture: (out_channels, r, W) by strips.
+
+    Shape:
+        a, b: (1, out_channels, h, w).
+    """
+    (height, width), packing = image.image.size, image.ends.packing
+    for strip in strips_of(image.height, strip_rows):
+        if packing * strip.start < height:
+            outer = strip.haloed  # maps are enlarged between two rows
+            rows = slice(outer.start, outer.stop)
+            picture = image.picture(outer.start, outer.stop).unsqueeze(0)
+            y = image.ends.corrected(picture, a[:, :, rows], b[:, :, rows]).squeeze(0)
             first = packing * (strip.start - outer.start)
             y = y[:, first : first + packing * (strip.stop - strip.start)]
             yield packing * strip.start, y[:, : height - packing * strip.start, :width]
