@@ -103,3 +103,12 @@ def test_a_sky_stays_clean(task, network):
     assert found.mottle <= LARGEST_MOTTLE
     if task != "lowlight":  # which takes a landscape by day for one that is to be brightened
         assert found.tint <= LARGEST_TINT
+
+
+def test_haze_is_taken_from_a_sky_without_a_line_at_the_edge(network):
+    picture = landscape()
+    restored = restorecli.restore_image(picture, network("dehaze"))
+    change = (restored.astype(float) - picture)[30:80]  # rows of the sky
+    for edge, inside in ((change[:, :2], change[:, 20:24]), (change[:, -2:], change[:, -24:-20])):
+        assert np.abs(edge.mean((0, 1)) - inside.mean((0, 1))).max() < 1
+    assert stains(picture, restored).mottle < 0.2
