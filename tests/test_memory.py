@@ -66,3 +66,17 @@ def test_every_kind_says_what_decoding_takes():
         assert 14 <= decoding_bytes(data) <= 33, name
     assert decoding_bytes(kinds.tiff(kinds.smooth(), photometric="rgb")) == 14
     assert decoding_bytes(matrix.ICC) == 33
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_max_memory_holds_for_either_precision(cli, precision):
+    """The peak is that of the process which measures, with all that it holds before."""
+    most = 600 * MEGA
+    outcome = cli(
+        "bench", "--model", "hint-denoise-packed", "--size", "1600x1200", "--json",
+        "--precision", precision, "--max-memory", f"{most // MEGA}MB",
+    )  # fmt: skip
+    assert outcome.exit_code == 0, outcome.stderr
+    (measured,) = outcome.lines[0]["measured"]
+    assert measured["exact"]
+    assert measured["peak_memory_bytes"] <= most

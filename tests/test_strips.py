@@ -424,7 +424,8 @@ def test_need_of_memory_grows_with_image_strip_and_precision():
             network, height, 64, strip_rows=strip_rows, bytes_per_value=bytes_per_value
         )
 
-    assert need() > need(bytes_per_value=2)
+    large = 2**16
+    assert need(large) > need(large, bytes_per_value=2) > need()
     assert need(height=128) > need()
     assert need(strip_rows=16) > need()
     assert need(strip_rows=64) == need(strip_rows=1000)

@@ -8,13 +8,16 @@ from restorecli.networks.strips.attention import KEEP_BYTES, KEPT
 from restorecli.networks.strips.rows import VECTOR
 
 SUM_BYTES = 8  # of one value of a sum over pixels, float64
-LIBRARY_BYTES = 13_000_000  # what the convolution library compiles and keeps for a network
+# What the convolution library compiles and keeps for a network; more where it also reorders.
+LIBRARY_BYTES, LIBRARY_BYTES_HALF = 13_000_000, 45_000_000
 SMALL_MATRICES = 8  # C×C sums and attention maps of the widest level alive at once
 LEVELS = 5  # of features, each half as many as of the one above: two before the first halving
 ATTENDING = 8  # features of a strip alive at once in attention, as a multiple of those of the level
 # The heap that strips take, as a multiple of what is alive at once: blocks of other sizes leave
-# holes in it. Half precision has its statistics in float32 beside it.
-STRIP_SHARE, STRIP_SHARE_HALF = 1.5, 2.5
+# holes in it. Half precision has its statistics in float32 beside it, whose blocks leave holes
+# between what is kept, too.
+STRIP_SHARE, STRIP_SHARE_HALF = 1.5, 3.5
+PLANE_SHARE_HALF = 1.1
 
 
 def resident_bytes(
@@ -56,18 +59,20 @@ def resident_bytes(
 
     level1 = 2 * dim * rows * columns
     refining = (2 * dim * centre + 2 * hidden * (2 * centre + 2)) * columns
-    holes = STRIP_SHARE_HALF if bytes_per_value < 4 else STRIP_SHARE
     matrices = SMALL_MATRICES * (8 * dim) ** 2
     share = max((KEPT.get(type(block.attn), 0) for block in last), default=0)
     of_levels = [share * bytes_per_value * level1 // 2**level for level in range(LEVELS)]  # bytes
     kept = max((size for size in of_levels if size <= keep_bytes), default=0)
     attending = ATTENDING * 2 * dim * centre * columns
-    strips = max(
-        kept + int(holes * bytes_per_value * attending), int(holes * bytes_per_value * refining)
-    )
-    planes = bytes_per_value * (level1 + level1 // 4) + strips
+    half = bytes_per_value < 4
+    planes = bytes_per_value * (level1 + level1 // 4)
+    strip = bytes_per_value * (STRIP_SHARE_HALF if half else STRIP_SHARE)
+    need = max(planes + kept + strip * attending, planes + strip * refining)
+    if half:
+        need += (PLANE_SHARE_HALF - 1) * (planes + kept)
     if ends.affine:
         # Maps, before and after the guided filter, the guide, and what it is multiplied by, twice.
         values = 2 * ends.last_channels + 3 * ends.inp_channels + 2
-        planes = max(planes, max(4, bytes_per_value) * values * rows * columns)
-    return planes + SUM_BYTES * matrices + LIBRARY_BYTES
+        need = max(need, max(4, bytes_per_value) * values * rows * columns)
+    library = LIBRARY_BYTES_HALF if half else LIBRARY_BYTES
+    return int(need) + SUM_BYTES * matrices + library
