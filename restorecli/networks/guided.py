@@ -82,7 +82,11 @@ Factors = list[tuple[list[Tensor], Tensor]]  # of each row: L left of the diagon
 
 
 def _factors(guide: Sequence[Tensor], means: Sequence[Tensor], radius: int) -> Factors:
-    """Covariance of the guide's channels plus ε as L·D·Lᵀ, in every window."""
+    """Covariance of the guide's channels plus ε as L·D·Lᵀ, in every window.
+
+    Shape:
+        guide, means: G planes of (B, 1, h, w) each → the same.
+    """
     rows: Factors = []
     for i, (g, mean) in enumerate(zip(guide, means, strict=True)):
         lower: list[Tensor] = []
@@ -98,7 +102,11 @@ def _factors(guide: Sequence[Tensor], means: Sequence[Tensor], radius: int) -> F
 
 
 def _solved(factors: Factors, right: Sequence[Tensor]) -> list[Tensor]:
-    """What the covariance must be multiplied by to give ``right``: G planes each."""
+    """What the covariance must be multiplied by to give ``right``.
+
+    Shape:
+        right: G planes of (B, 1, h, w) → the same.
+    """
     found: list[Tensor] = []
     for (lower, _), entry in zip(factors, right, strict=True):
         found.append(entry - sum(a * x for a, x in zip(lower, found, strict=True)))
