@@ -2,7 +2,8 @@
 
 He, Sun and Tang, Guided Image Filtering, TPAMI 2013; on a coarser grid as in He and Sun, Fast
 Guided Filter, 2015. In every window the result is a linear function of the guide, so it cannot have
-an edge or a texture that the guide has not.
+an edge or a texture that the guide has not. Of torch alone, for every device, batches and
+gradients; `degradations.haze.follow_edges`, which helps to make haze, is for one gray plane.
 """
 
 from __future__ import annotations
