@@ -15,6 +15,7 @@ from restorecli.networks.strips import (
     restore_by_strips,
     restored_rows,
     rows,
+    unet,
 )
 
 SMALL = {"dim": 8, "num_blocks": [1, 1, 1, 1], "num_refinement_blocks": 1}
@@ -56,10 +57,15 @@ NETWORKS = {
     ),
     "glmha packed, affine": lambda: GLMHARestormer(packing=2, head="affine", **SMALL),
     "hint packed, guided": lambda: HINT(packing=2, head="affine", guided_radius=3, **SMALL),
+    "hint unsorted": lambda: HINT(sort_channels=False, **SMALL),
+    "hint unsorted, packed, with biases": lambda: HINT(
+        sort_channels=False, packing=2, bias=True, **SMALL
+    ),
 }
 MAIN = ("restormer", "glmha text", "hint")
 PACKED = (
     "hint packed", "hint packed, affine, exposed", "hint packed, guided", "glmha packed, affine",
+    "hint unsorted, packed, with biases",
 )  # fmt: skip
 STRIP_ROWS = (1, 2, 3, 5, 8, 1000)
 
@@ -182,6 +188,20 @@ def test_products_of_bfloat16_queries_and_keys_are_those_of_wide_ones(monkeypatc
     assert exact.scores().shape == (3, 8, 8)
     assert exact.scores().std() > 0.05
     torch.testing.assert_close(rough.scores(), exact.scores(), rtol=0, atol=4e-3)
+
+
+def test_half_precision_begins_and_ends_in_float32():
+    network = lively(HINT(packing=2, **SMALL))
+    picture = image_for(network, 16, 24).float()[0]
+    strip = rows.Strip(0, 8, 8)
+    packed = nn.functional.pixel_unshuffle(picture, 2)
+    first = unet.embedded(network, packed, strip, torch.float32)
+    half = unet.embedded(network, packed, strip, torch.bfloat16)
+    assert torch.equal(half, first.bfloat16())  # of a picture in bfloat16: 0.5 levels off
+    features = torch.cat([half, half], -1)
+    values = unet.last_values(network, features, None, strip)
+    assert values.dtype == torch.float32
+    assert torch.equal(values, unet.last_values(network, features.float(), None, strip))
 
 
 class Waits(TorchDispatchMode):

@@ -88,18 +88,20 @@ class HierarchicalAttention(nn.Module):
 
     Channels are ordered by how alike their queries are before they are dealt to the heads, so the
     heads see different subspaces (HINT, section 3.2). The order is never undone: ``project_out``
-    was trained on it.
+    was trained on it. Without ``sort_channels`` they are dealt as they lie, the same for every
+    picture: what comes out then depends continuously on what goes in.
 
     Shape:
         x: (B, C, H, W), any float dtype; cache: (B, m, m) of any m, or ``None``
         → (B, C, H, W), same dtype as x; cache: (B, C, C), float32 or float64, no gradient.
     """
 
-    def __init__(self, channels: int, *, bias: bool = False) -> None:
+    def __init__(self, channels: int, *, bias: bool = False, sort_channels: bool = True) -> None:
         super().__init__()
         if channels % 8:
             raise ValueError(f"channels must be a multiple of 8, got {channels}")
         self.widths = tuple(channels * eighths // 8 for eighths in HEAD_EIGHTHS)
+        self.sort_channels = sort_channels
         self.temperature = nn.Parameter(torch.ones(len(self.widths), 1, 1))
         wide = 3 * channels
         self.qkv = nn.Conv2d(channels, wide, 1, bias=bias)
@@ -123,35 +125,39 @@ class HierarchicalAttention(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             qs, ks = q.to(dtype), k.to(dtype)
             q_squares, k_squares = qs.square().sum(1), ks.square().sum(1)  # each (B, C)
-            with torch.no_grad():
-                order = channel_order(qs.mT @ qs, qs.sum(1), height * width)  # (B, C)
+            order = None
+            if self.sort_channels:
+                with torch.no_grad():
+                    order = channel_order(qs.mT @ qs, qs.sum(1), height * width)  # (B, C)
             scores = channel_scores(qs.mT @ ks, q_squares, k_squares)  # (B, C, C)
             heads, cache = self.head_weights(scores, order, cache)
             weights = scatter_heads(heads, order)  # (B, C, C)
             with torch.no_grad():
                 q_unit = qs * torch.rsqrt(q_squares.clamp_min(1e-24)).unsqueeze(1)
                 k_unit = ks * torch.rsqrt(k_squares.clamp_min(1e-24)).unsqueeze(1)
-                columns = order.unsqueeze(1).expand_as(qs)  # (B, N, C)
-                guide = (q_unit + k_unit).gather(2, columns).to(v.dtype)  # (B, N, C)
+                guide = q_unit + k_unit  # (B, N, C)
+                if order is not None:
+                    guide = guide.gather(2, order.unsqueeze(1).expand_as(qs))
+                guide = guide.to(v.dtype)
         out = v @ weights.mT.to(v.dtype)  # (B, N, C), channels in sorted order
         out = self.intra_modulator(out, guide)
         out = out.reshape(batch, height, width, channels).permute(0, 3, 1, 2)  # (B, C, H, W)
         return self.project_out(out), cache
 
     def head_weights(
-        self, scores: Tensor, order: Tensor, cache: Tensor | None
+        self, scores: Tensor, order: Tensor | None, cache: Tensor | None
     ) -> tuple[list[Tensor], Tensor]:
         """Attention map of each head, and the updated cache.
 
         Steps 3, 4 and 6: only C×C matrices, so no pixel is needed.
 
         Shape:
-            scores: (B, C, C), cosine similarities, unsorted; order: (B, C), int64
+            scores: (B, C, C), cosine similarities, unsorted; order: (B, C), int64, or ``None``
             → four (B, c, c) in sorted order, and the cache (B, C, C).
         """
         channels = scores.shape[-1]
-        scores = take(scores, order, 1)
-        scores = take(scores, order, 2)
+        if order is not None:
+            scores = take(take(scores, order, 1), order, 2)
         memory = None if cache is None else resized_by_averaging(cache.to(scores.dtype), channels)
         heads = []
         start = 0
@@ -193,21 +199,21 @@ def take(matrix: Tensor, order: Tensor, axis: int) -> Tensor:
     return matrix.gather(axis, index)
 
 
-def scatter_heads(heads: Sequence[Tensor], order: Tensor) -> Tensor:
+def scatter_heads(heads: Sequence[Tensor], order: Tensor | None) -> Tensor:
     """One matrix that takes unsorted values to the heads' sorted outputs.
 
     Shape:
-        heads: four (B, c, c), sorted; order: (B, C), int64 → (B, C, C): sorted rows, unsorted
-        columns.
+        heads: four (B, c, c), sorted; order: (B, C), int64, or ``None`` → (B, C, C): sorted rows,
+        unsorted columns.
     """
-    batch, channels = order.shape
-    blocks = heads[0].new_zeros(batch, channels, channels)
+    channels = sum(head.shape[-1] for head in heads)
+    blocks = heads[0].new_zeros(len(heads[0]), channels, channels)
     start = 0
     for head in heads:
         stop = start + head.shape[-1]
         blocks[:, start:stop, start:stop] = head
         start = stop
-    return take(blocks, order.argsort(dim=-1), 2)
+    return blocks if order is None else take(blocks, order.argsort(dim=-1), 2)
 
 
 def updated_cache(heads: Sequence[Tensor], memory: Tensor | None) -> Tensor:
@@ -283,10 +289,12 @@ class AttentionBlock(nn.Module):
         x: (B, C, H, W); cache: (B, m, m) or ``None`` → (B, C, H, W); cache: (B, C, C).
     """
 
-    def __init__(self, channels: int, expansion: float, norm: str, *, bias: bool) -> None:
+    def __init__(
+        self, channels: int, expansion: float, norm: str, *, bias: bool, sort_channels: bool
+    ) -> None:
         super().__init__()
         self.norm1 = LayerNorm(channels, norm)
-        self.attn = HierarchicalAttention(channels, bias=bias)
+        self.attn = HierarchicalAttention(channels, bias=bias, sort_channels=sort_channels)
         self.norm2 = LayerNorm(channels, norm)
         self.ffn = FeedForward(channels, expansion, bias=bias)
 
@@ -301,16 +309,17 @@ class HINT(PictureNetwork):
     """The restoration transformer of HINT; every image of a batch is independent.
 
     Args carry the published names. As published, ``heads`` changes nothing (there are always four,
-    of 1, 2, 2 and 3 eighths) and the latent stage has ``num_blocks[1]`` blocks. ``inp_channels``,
-    ``out_channels``, ``packing``, ``head`` and ``front`` with its means are those of `Ends`; by
-    default they are as published.
+    of 1, 2, 2 and 3 eighths) and the latent stage has ``num_blocks[1]`` blocks. Without
+    ``sort_channels`` no picture has its own order of channels (`HierarchicalAttention`).
+    ``inp_channels``, ``out_channels``, ``packing``, ``head`` and ``front`` with its means are those
+    of `Ends`. By default all are as published.
 
     Shape:
         x: (B, inp_channels, H, W), nominally [0, 1], any H and W from 1
         → (B, out_channels, H, W), same dtype, not clamped.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (names as published)
         self,
         *,
         dim: int = 48,
@@ -321,6 +330,7 @@ class HINT(PictureNetwork):
         bias: bool = False,
         LayerNorm_type: str = "WithBias",
         dual_pixel_task: bool = False,
+        sort_channels: bool = True,
         **ends_options: Any,
     ) -> None:
         if len(num_blocks) != 4:
@@ -338,7 +348,8 @@ class HINT(PictureNetwork):
 
         def attentive(channels: int, count: int) -> nn.ModuleList:
             return nn.ModuleList(
-                AttentionBlock(channels, expansion, norm, bias=bias) for _ in range(count)
+                AttentionBlock(channels, expansion, norm, bias=bias, sort_channels=sort_channels)
+                for _ in range(count)
             )
 
         self.patch_embed = PatchEmbed(ends.first_channels, dim, bias=False)

@@ -30,6 +30,7 @@ from restorecli.networks.glmha_restormer import (
 from restorecli.networks.hint import HierarchicalAttention, channel_order, scatter_heads
 from restorecli.networks.restormer import ChannelAttention, attention_weights
 from restorecli.networks.strips.rows import (
+    EVERY_CHANNEL,
     Branch,
     Flow,
     Kernel,
@@ -211,8 +212,11 @@ class HeadSums:
             self._q_squares.add(q.square_().sum(1))  # (b, heads, c)
             self._k_squares.add(k.square_().sum(1))  # (b, heads, c')
 
-    def add_joint(self, query_key: Tensor) -> None:
-        """Add a strip of q and k, head by head beside each other: (r, W, heads·2c), used up."""
+    def add_joint(self, query_key: Tensor, *, keep: bool = False) -> None:
+        """Add a strip of q and k, head by head beside each other: (r, W, heads·2c).
+
+        Its values are used up, unless to ``keep``.
+        """
         if multiplies_as_they_are(query_key):
             for (pixels,) in blocks_of_pixels(query_key, as_they_are=True):  # (n, heads·2c)
                 if self._heads == 1:
@@ -224,18 +228,24 @@ class HeadSums:
         for block in blocks_of_pixels(query_key):
             q, k = torch.unflatten(block, 2, (self._heads, -1)).transpose(1, 2).chunk(2, -1)
             self._gram.add(q.mT @ k)  # (b, heads, c, c)
-            squares = block.square_().sum(1).unflatten(1, (self._heads, -1))  # (b, heads, 2c)
+            squares = block.square() if keep else block.square_()
+            squares = squares.sum(1).unflatten(1, (self._heads, -1))  # (b, heads, 2c)
             q_squares, k_squares = squares.chunk(2, -1)
             self._q_squares.add(q_squares)
             self._k_squares.add(k_squares)
 
-    def scores(self) -> Tensor:
-        """Cosine similarities over all pixels: (heads, c, c')."""
+    def totals(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Σ q·kᵀ (heads, c, c'), Σ q² (heads, c) and Σ k² (heads, c') over all pixels."""
         if self._joint:
             joint = self._joint.total  # (heads, 2c, 2c), products of (q, k) with (q, k)
             gram = joint.unflatten(1, (2, -1)).unflatten(3, (2, -1))[:, 0, :, 1]
-            return channel_scores(gram, *joint.diagonal(dim1=1, dim2=2).chunk(2, -1))
-        return channel_scores(self._gram.total, self._q_squares.total, self._k_squares.total)
+            q_squares, k_squares = joint.diagonal(dim1=1, dim2=2).chunk(2, -1)
+            return gram, q_squares, k_squares
+        return self._gram.total, self._q_squares.total, self._k_squares.total
+
+    def scores(self) -> Tensor:
+        """Cosine similarities over all pixels: (heads, c, c')."""
+        return channel_scores(*self.totals())
 
 
 def plane_maxima(query: Callable[[Strip], Tensor], features: Features, cells: int) -> Tensor:
@@ -264,25 +274,21 @@ def hierarchical_attention(
     pixel, the matrices that follow take them unsorted. The order is discontinuous: with half
     precision it comes from queries and keys that were made in float32.
     """
-    height, width, channels = features.x.shape
+    channels = features.x.shape[-1]
     dtype = features.x.dtype
-
-    wide = features.widened()
 
     def branch(start: int, stop: int, precision: torch.dtype) -> Branch:
         return branch_of(attention.qkv, attention.qkv_dwconv, precision, slice(start, stop))
 
+    wide = features.widened() if attention.sort_channels else features
     query_key = wide.twice(branch(0, 2 * channels, wide.dtype))
-    gram, sums, squares = PixelSum(), PixelSum(), PixelSum()
-    for strip in features.strips:
-        for qk in blocks_of_pixels(query_key(strip)):  # (b, n, 2C)
-            q, k = qk.chunk(2, -1)
-            gram.add(q.mT @ qk)  # (b, C, 2C)
-            sums.add(q.sum(1))
-            squares.add(k.square().sum(1))
-    q_gram, qk_gram = gram.total.unsqueeze(0).chunk(2, -1)  # each (1, C, C)
-    q_squares, k_squares = q_gram.diagonal(dim1=-2, dim2=-1), squares.total.unsqueeze(0)  # (1, C)
-    order = channel_order(q_gram, sums.total.unsqueeze(0), height * width)  # (1, C)
+    if attention.sort_channels:
+        (qk_gram, q_squares, k_squares), order = sorting_sums(query_key, features)
+    else:
+        sums, order = HeadSums(1), None
+        for strip in features.strips:
+            sums.add_joint(query_key(strip), keep=features.keep)
+        qk_gram, q_squares, k_squares = sums.totals()
     scores = channel_scores(qk_gram, q_squares, k_squares).to(attention.temperature.dtype)
     heads, cache = attention.head_weights(scores, order, cache)
     q_scale, k_scale = (
@@ -290,7 +296,7 @@ def hierarchical_attention(
         for squares in (q_squares, k_squares)
     )  # each (C,)
 
-    rank = order[0].argsort()  # place of each channel in the order
+    rank = EVERY_CHANNEL if order is None else order[0].argsort()  # place of each channel
     own = attention.qkv.weight.dtype
     mix = Kernel(scatter_heads(heads, order).reshape(channels, channels, 1, 1).to(own), None)
     intra, project_out = attention.intra_modulator, kernel_of(attention.project_out, own)
@@ -310,6 +316,28 @@ def hierarchical_attention(
         return [(values, project), (gated, refine)]
 
     return change, cache
+
+
+def sorting_sums(
+    query_key: Callable[[Strip], Tensor], features: Features
+) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+    """What `HeadSums.totals` gives for one head, and the order of the channels.
+
+    Shape:
+        ``query_key`` of a strip: (r, W, 2C) → (1, C, C), (1, C), (1, C); and (1, C), int64.
+    """
+    gram, sums, squares = PixelSum(), PixelSum(), PixelSum()
+    for strip in features.strips:
+        for qk in blocks_of_pixels(query_key(strip)):  # (b, n, 2C)
+            q, k = qk.chunk(2, -1)
+            gram.add(q.mT @ qk)  # (b, C, 2C)
+            sums.add(q.sum(1))
+            squares.add(k.square().sum(1))
+    q_gram, qk_gram = gram.total.unsqueeze(0).chunk(2, -1)  # each (1, C, C)
+    q_squares = q_gram.diagonal(dim1=-2, dim2=-1)  # (1, C)
+    height, width, _ = features.x.shape
+    order = channel_order(q_gram, sums.total.unsqueeze(0), height * width)  # (1, C)
+    return (qk_gram, q_squares, squares.total.unsqueeze(0)), order
 
 
 ATTENTIONS: dict[type[nn.Module], Callable[..., tuple[Change, Tensor | None]]] = {

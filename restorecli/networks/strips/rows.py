@@ -93,7 +93,7 @@ class Kernel(NamedTuple):
         """The kernel for ``lacking`` more channels, which change nothing."""
         return Kernel(F.pad(self.weight, (0, 0, 0, 0, 0, lacking)), self.bias)
 
-    def reading(self, channels: Tensor) -> Kernel:
+    def reading(self, channels: slice | Tensor) -> Kernel:
         """The kernel for channels in another order: the i-th is what was ``channels[i]``, (C,)."""
         return Kernel(self.weight[:, channels], self.bias)
 

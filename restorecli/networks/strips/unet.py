@@ -248,9 +248,13 @@ def embed(network: Restormer | HINT, image: Entrance, level1: Tensor, strip_rows
 
 
 def embedded(network: Restormer | HINT, rows: Tensor, strip: Strip, dtype: torch.dtype) -> Tensor:
-    """First features of a strip from its ``rows`` (first_channels, r + halo, W): (r, W, D)."""
-    rows = rows.permute(1, 2, 0).to(dtype).contiguous()
-    return convolve3x3(rows, kernel_of(network.patch_embed.proj, dtype), strip)
+    """First features of a strip from its ``rows`` (first_channels, r + halo, W): (r, W, D).
+
+    The picture is never rounded to half precision, which bright levels would not survive.
+    """
+    own = statistics_dtype(rows.to(dtype))
+    rows = rows.permute(1, 2, 0).to(own).contiguous()
+    return convolve3x3(rows, kernel_of(network.patch_embed.proj, own), strip).to(dtype)
 
 
 def down(downsample: Downsample, x: Tensor, small: Tensor, strip_rows: int) -> None:
@@ -368,4 +372,5 @@ def last_values(network: Restormer | HINT, x: Tensor, image: Entrance, strip: St
         outer = strip.haloed
         first = embedded(network, image.packed(outer.top, outer.bottom), outer, x.dtype)
         rows = pointwise(first, kernel_of(network.skip_conv, x.dtype)).add_(rows)
-    return convolve3x3(rows, kernel_of(network.output, x.dtype), strip).permute(2, 0, 1)
+    rows = rows.to(statistics_dtype(rows))
+    return convolve3x3(rows, kernel_of(network.output, rows.dtype), strip).permute(2, 0, 1)
