@@ -286,14 +286,16 @@ def normalised(norm: LayerNorm, rows: Tensor) -> Tensor:
     Shape:
         rows: (r, W, C), any float dtype → (r, W, C), same dtype.
     """
-    weight, bias = norm.body.weight.to(rows.dtype), norm.body.bias
+    weight, bias = norm.body.weight, norm.body.bias
     if bias is not None:
-        return F.layer_norm(rows, weight.shape, weight, bias.to(rows.dtype), NORM_EPS)
+        # A processor takes float32 weights beside half precision, and is faster with them.
+        own = statistics_dtype(rows) if rows.device.type == "cpu" else rows.dtype
+        return F.layer_norm(rows, weight.shape, weight.to(own), bias.to(own), NORM_EPS)
     if not rows.numel():  # a last strip of one row: all were fresh in the strips above
         return rows
     wide = rows.to(statistics_dtype(rows))
     variance = wide.var(-1, keepdim=True, unbiased=False)
-    return rows * (variance + NORM_EPS).rsqrt_().to(rows.dtype) * weight
+    return rows * (variance + NORM_EPS).rsqrt_().to(rows.dtype) * weight.to(rows.dtype)
 
 
 Terms = Sequence[tuple[Tensor, Kernel]]  # rows (r, W, C), and what they are to be multiplied by

@@ -127,16 +127,26 @@ def restored_rows(
     wide = torch.empty(height, width, 2 * dim, dtype=dtype, device=device)
     apply = partial(through, keep_bytes=keep_bytes)
     cache = lower_levels(network, image, wide, strip_rows, apply=apply, tick=tick)
-    give_back_freed_memory()
+    tidy_heap(wide.nbytes)
     for stage in (network.decoder_level1, network.refinement):
         cache = apply(stage, wide, strip_rows, cache, lambda passes: tick(WIDE_WORK * passes))
     if not network.ends.affine:
         yield from output_rows(network, wide, image, strip_rows)
         return
     values, guide = plane_values(network, wide, image, strip_rows)
+    plane_bytes = wide.nbytes
     del wide  # the maps take its place
-    give_back_freed_memory()
+    tidy_heap(plane_bytes)
     yield from corrected_rows(image, *network.ends.maps(values, guide), strip_rows)
+
+
+def tidy_heap(plane_bytes: int) -> None:
+    """Give free memory back to the system where the widest plane is large.
+
+    What is given back has to be faulted in anew: on small pictures a few percent of the time.
+    """
+    if plane_bytes >= TIDIED_BYTES:
+        give_back_freed_memory()
 
 
 def checked(network: nn.Module, strip_rows: int) -> Restormer | HINT:
@@ -187,11 +197,12 @@ def lower_levels(
     cache = apply(network.decoder_level3, level3, rows, cache, tick)
     up_and_reduce(network.up3_2, network.reduce_chan_level2, level3, level2, rows)
     cache = apply(network.decoder_level2, level2, rows, cache, tick)
-    give_back_freed_memory()  # holes that strips of the levels below have left in the heap
+    tidy_heap(wide.nbytes)  # of holes that strips of the levels below have left
     up_and_concatenate(network.up2_1, level2, level1, wide, strip_rows)
     return cache
 
 
+TIDIED_BYTES = 2**26  # of the widest plane
 WIDE_WORK = 4  # of a pass over the decoder's first level, in passes over any other level
 
 
