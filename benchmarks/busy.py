@@ -18,11 +18,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from compileall import compile_dir
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from PIL import Image
 
+import restorecli
 from benchmarks.common import machine
 from restorecli.engine.bench import made_up_picture
 from restorecli.machine.cgroups import group_folders
@@ -55,6 +57,7 @@ def main() -> None:
     )
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     options = parser.parse_args()
+    compile_dir(Path(restorecli.__file__).parent, quiet=1)  # as an installation does
     with tempfile.TemporaryDirectory() as name:
         photo = Path(name) / "photo.png"
         Image.fromarray(made_up_picture(options.side, options.side, gray=False)).save(photo)

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from restorecli.degradations.rain import MAP_PX, Rain, streak_map
 from restorecli.degradations.snow import Snow
-from restorecli.networks.loss import balanced, loss_of
+from restorecli.networks.loss import balanced, loss_of, root_mean_squares_of
 from tests.conftest import TINY
 from training import ablation, export, pack, tasks
 from training import train as trainer
@@ -117,6 +117,21 @@ def test_the_loss_of_a_constant_shift_is_known():
     assert loss_of(clean, clean, 0.03).item() == 0
 
 
+def test_squared_errors_that_are_balanced_have_the_gradient_of_psnr():
+    generator = torch.Generator().manual_seed(0)
+    clean = torch.rand(3, 3, 8, 8, generator=generator)
+    restored = clean + torch.tensor([0.01, 0.1, 0.3])[:, None, None, None] * torch.randn(
+        clean.shape, generator=generator
+    )
+    restored.requires_grad_()
+    balanced(root_mean_squares_of(restored, clean), 0).backward()
+    found = restored.grad.clone()
+    restored.grad = None
+    torch.log10((restored - clean).square().mean((1, 2, 3))).sum().backward()
+    scale = found.norm() / restored.grad.norm()
+    torch.testing.assert_close(found, scale * restored.grad, rtol=1e-2, atol=1e-6)
+
+
 def test_a_balanced_loss_counts_every_picture_by_the_inverse_of_its_own():
     losses = torch.tensor([0.1, 0.3], requires_grad=True)
     loss = balanced(losses, 0.1)  # weights 5 and 2.5
@@ -198,6 +213,17 @@ def test_the_start_is_what_training_goes_on_from(photographs, tiny_task):
     second = trainer.Training(replace(RECIPE, seed=9), CPU, start)
     for key, value in second.average.module.state_dict().items():
         assert torch.equal(value, start[key].float()), key
+
+
+def test_a_block_that_the_start_lacks_changes_nothing_at_first():
+    options = {"dim": 8, "num_blocks": [1, 1, 1, 1], "num_refinement_blocks": 1}
+    shorter = trainer.build("hint", options).eval()
+    longer = trainer.build("hint", {**options, "num_refinement_blocks": 2}).eval()
+    x = torch.rand(1, 3, 16, 24, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert not torch.allclose(longer(x), shorter(x), atol=1e-3)
+        trainer.load_what_fits(longer, shorter.state_dict())
+        torch.testing.assert_close(longer(x), shorter(x), rtol=0, atol=1e-5)
 
 
 def test_real_pairs_are_cropped_alike(tmp_path, photographs, picture):

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from restorecli.machine.allocator import keep_freed_memory
 from restorecli.networks import NETWORKS
-from restorecli.networks.loss import FFT_WEIGHT, balanced, losses_of
+from restorecli.networks.loss import FFT_WEIGHT, balanced, losses_of, root_mean_squares_of
 from training.data import Batches, load_pairs, load_photographs
 from training.stepping import EAGER_STEPS, Stepper
 from training.tasks import NETWORKS as KINDS
@@ -39,6 +39,7 @@ LOG_EVERY = 50  # steps
 SAVE_EVERY_S = 120
 UNSEEN_STEP = 10**9  # no run is as long, so its samples are new
 UNSEEN_BATCHES = 4
+LOSSES = ("absolute", "squared")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ class Recipe:
     weight_decay: float = 1e-4
     clip_norm: float = 0.5
     ema: float = 0.999
+    loss: str = "absolute"  # or "squared": root mean square errors, without amplitudes
     fft_weight: float = FFT_WEIGHT
     balance: float = 0.0  # see networks.loss.balanced; 0: every sample counts by its error
 
@@ -111,7 +113,10 @@ class Training(Stepper):
         """Loss of a batch: uint8 (B, 3, p, p) each → scalar, float32."""
         x, y = degraded.float() / 255, clean.float() / 255
         restored, rough = self.forward(x)
-        losses = losses_of(restored, y, self.recipe.fft_weight)
+        if self.recipe.loss == "squared":
+            losses = root_mean_squares_of(restored, y)
+        else:
+            losses = losses_of(restored, y, self.recipe.fft_weight)
         loss = balanced(losses, self.recipe.balance) if self.recipe.balance else losses.mean()
         return loss if rough is None else loss + self.smoothness * rough
 
@@ -142,10 +147,16 @@ def variation(maps: Tensor) -> Tensor:
 
 
 def load_what_fits(network: nn.Module, start: Mapping[str, Tensor]) -> None:
-    """Take from ``start`` every tensor that the network has by name and shape."""
+    """Take from ``start`` every tensor that the network has by name and shape.
+
+    A block that ``start`` lacks begins as the identity: it changes nothing yet.
+    """
     own = network.state_dict()
     fitting = {k: v for k, v in start.items() if k in own and own[k].shape == v.shape}
-    network.load_state_dict({**own, **fitting})
+    silent = {
+        k: torch.zeros_like(v) for k, v in own.items() if k not in start and "project_out." in k
+    }
+    network.load_state_dict({**own, **silent, **fitting})
     print(f"starts from {len(fitting)} of {len(own)} tensors", flush=True)
 
 
@@ -292,6 +303,8 @@ def main() -> None:
     names = {field.name for field in fields(Recipe)} - {"start_sha256"}
     if args.network and args.network not in KINDS:
         raise SystemExit(f"--network must be one of {', '.join(sorted(KINDS))}.")
+    if args.loss not in LOSSES:
+        raise SystemExit(f"--loss must be one of {', '.join(LOSSES)}.")
     recipe = Recipe(**{name: getattr(args, name) for name in names}, start_sha256=digest)
     run = Run(
         out=args.out,
