@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from restorecli.degradations.rain import MAP_PX, Rain, streak_map
 from restorecli.degradations.snow import Snow
@@ -273,6 +274,29 @@ def test_export_refuses_weights_that_float16_spoils(tmp_path, photographs, tiny_
     monkeypatch.setattr(sys, "argv", [*arguments, "--float32"])
     export.main()
     assert torch.equal(load_file(file)[key], training.average.module.state_dict()[key])
+
+
+def test_a_mean_lies_between_start_and_result_and_kernels_can_be_those_of_bfloat16():
+    trained = {"a.weight": torch.tensor([[1.0, 3.001]]), "a.bias": torch.tensor([3.001])}
+    start = {"a.weight": torch.tensor([[2.0, 3.001]]), "a.bias": torch.tensor([1.001])}
+    mean = export.mean_of(trained, start, 0.25)
+    torch.testing.assert_close(mean["a.weight"], torch.tensor([[1.25, 3.001]]))
+    torch.testing.assert_close(mean["a.bias"], torch.tensor([2.501]))
+    half = export.of_bfloat16(mean["a.weight"].half())
+    assert half.dtype == torch.float16
+    assert half.tolist() == [[1.25, 3.0]]
+    assert torch.equal(export.of_bfloat16(mean["a.bias"]), mean["a.bias"])
+
+
+def test_a_start_that_sorts_its_channels_is_refused(tmp_path):
+    file = tmp_path / "start.safetensors"
+    for options, refused in (({"dim": 8}, True), ({"dim": 8, "sort_channels": False}, False)):
+        save_file({"a": torch.zeros(1)}, file, {"options": json.dumps(options)})
+        if refused:
+            with pytest.raises(SystemExit, match="one order first"):
+                trainer.refuse_other_order(file, tasks.HINT)
+        else:
+            trainer.refuse_other_order(file, tasks.HINT)
 
 
 @pytest.mark.parametrize("name", tasks.NETWORKS)

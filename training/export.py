@@ -3,7 +3,9 @@
 Takes a checkpoint of `training.train`, or what its ``--export`` wrote, and writes the averaged
 weights as safetensors in float16, with what they are in the metadata, and prints the lines that
 ``weights.toml`` needs. Float16 must lower the PSNR of samples that training never saw by less than
-``LARGEST_LOSS_DB``, or nothing is written; ``--float32`` keeps the weights as they are.
+``LARGEST_LOSS_DB``, or nothing is written; ``--float32`` keeps the weights as they are. A short
+training can be taken in part: ``--start FILE --start-share 0.35`` writes the mean of the weights
+with those that it started from.
 """
 
 from __future__ import annotations
@@ -52,6 +54,16 @@ def psnr_of(task: Task, weights: State, degraded: Tensor, clean: Tensor) -> floa
     return float(-10 * torch.log10(error))
 
 
+def mean_of(trained: State, start: State, start_share: float) -> State:
+    """Weights between those of ``start`` and ``trained``, in float32."""
+    return {k: v.float().lerp(start[k].float(), start_share) for k, v in trained.items()}
+
+
+def of_bfloat16(value: Tensor) -> Tensor:
+    """A kernel whose values bfloat16 holds, in its own dtype; norms and biases as they are."""
+    return value.bfloat16().to(value.dtype) if value.dim() > 1 else value
+
+
 def describe(sources: Sequence[Path]) -> str:
     """How many photographs there are, and a hash of their pixels in order."""
     digest, count = hashlib.sha256(), 0
@@ -69,13 +81,23 @@ def main() -> None:
     parser.add_argument(
         "--photos", type=Path, nargs="+", required=True, help="those it was trained on"
     )
+    parser.add_argument("--start", type=Path, help="safetensors file that it was trained from")
+    parser.add_argument("--start-share", type=float, default=0.0, help="of it in the mean, 0 to 1")
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--float32", action="store_true", help="twice the size, no rounding")
+    parser.add_argument(
+        "--bfloat16", action="store_true",
+        help="kernels that bfloat16 holds exactly, so that both precisions have the same",
+    )  # fmt: skip
     args = parser.parse_args()
     average, recipe, steps = load(args.trained)
+    if args.start:
+        average = mean_of(average, safetensors.torch.load_file(args.start), args.start_share)
     task = task_of(recipe["task"], recipe.get("network", ""))
     dtype = torch.float32 if args.float32 else torch.float16
     stored = {key: value.to(dtype).contiguous() for key, value in average.items()}
+    if args.bfloat16:
+        stored = {key: of_bfloat16(value) for key, value in stored.items()}
 
     photographs = [p for source in args.photos for p in load_photographs(source)]
     batches = Batches(photographs, task, recipe["seed"], patch_px=SAMPLE_PX, size=SAMPLES)
@@ -94,6 +116,7 @@ def main() -> None:
         "task": recipe["task"],
         "recipe": json.dumps(recipe),
         "steps_done": steps,
+        **({"start_share": str(args.start_share)} if args.start else {}),
         "data": describe(args.photos),
         "commit": commit.stdout.strip() or "unknown",
     }

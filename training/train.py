@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
@@ -158,6 +159,17 @@ def load_what_fits(network: nn.Module, start: Mapping[str, Tensor]) -> None:
     }
     network.load_state_dict({**own, **silent, **fitting})
     print(f"starts from {len(fitting)} of {len(own)} tensors", flush=True)
+
+
+def refuse_other_order(file: Path, options: Mapping[str, Any]) -> None:
+    """Exit where ``file`` says that it sorts its channels, and the task's network does not."""
+    with safetensors.safe_open(file, "pt") as opened:
+        said = json.loads((opened.metadata() or {}).get("options", "{}"))
+    if "dim" in said and said.get("sort_channels", True) != options.get("sort_channels", True):
+        raise SystemExit(
+            f"{file} sorts its channels for every picture, and the network of this task does not: "
+            "give it one order first (python -m training.ordering)."
+        )
 
 
 def build(name: str, options: Any) -> nn.Module:
@@ -296,13 +308,14 @@ def main() -> None:
     """Parse the command line and train."""
     keep_freed_memory()
     args = parser().parse_args()
+    if args.network and args.network not in KINDS:
+        raise SystemExit(f"--network must be one of {', '.join(sorted(KINDS))}.")
     start, digest = None, ""
     if args.start:
         data = args.start.read_bytes()
         start, digest = safetensors.torch.load(data), hashlib.sha256(data).hexdigest()
+        refuse_other_order(args.start, task_of(args.task, args.network).options)
     names = {field.name for field in fields(Recipe)} - {"start_sha256"}
-    if args.network and args.network not in KINDS:
-        raise SystemExit(f"--network must be one of {', '.join(sorted(KINDS))}.")
     if args.loss not in LOSSES:
         raise SystemExit(f"--loss must be one of {', '.join(LOSSES)}.")
     recipe = Recipe(**{name: getattr(args, name) for name in names}, start_sha256=digest)

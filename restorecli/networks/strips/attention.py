@@ -31,6 +31,7 @@ from restorecli.networks.hint import HierarchicalAttention, channel_order, scatt
 from restorecli.networks.restormer import ChannelAttention, attention_weights
 from restorecli.networks.strips.rows import (
     EVERY_CHANNEL,
+    SUM_ROWS,
     Branch,
     Flow,
     Kernel,
@@ -48,6 +49,7 @@ from restorecli.networks.strips.rows import (
 )
 
 Change = Callable[[Strip], Terms]
+MANY_BLOCKS = 64  # of rows, over which the rounding of their products averages out
 
 
 class Features:
@@ -197,10 +199,13 @@ def mixing_kernel(
 
 
 class HeadSums:
-    """Sums over pixels that give the cosine similarities of q and k, head by head."""
+    """Sums over pixels that give the cosine similarities of q and k, head by head.
 
-    def __init__(self, heads: int) -> None:
-        self._heads = heads
+    ``exact``: products of half-precision features are float32, and not only their sums.
+    """
+
+    def __init__(self, heads: int, *, exact: bool = False) -> None:
+        self._heads, self._exact = heads, exact
         self._gram, self._q_squares, self._k_squares = PixelSum(), PixelSum(), PixelSum()
         self._joint = PixelSum()  # in place of the others where q and k are multiplied as they are
 
@@ -217,7 +222,7 @@ class HeadSums:
 
         Its values are used up, unless to ``keep``.
         """
-        if multiplies_as_they_are(query_key):
+        if multiplies_as_they_are(query_key) and not self._exact:
             for (pixels,) in blocks_of_pixels(query_key, as_they_are=True):  # (n, heads·2c)
                 if self._heads == 1:
                     self._joint.add((pixels.mT @ pixels)[None, None])
@@ -285,7 +290,8 @@ def hierarchical_attention(
     if attention.sort_channels:
         (qk_gram, q_squares, k_squares), order = sorting_sums(query_key, features)
     else:
-        sums, order = HeadSums(1), None
+        few = features.x.shape[0] < MANY_BLOCKS * SUM_ROWS  # the rounding of each would show
+        sums, order = HeadSums(1, exact=few), None
         for strip in features.strips:
             sums.add_joint(query_key(strip), keep=features.keep)
         qk_gram, q_squares, k_squares = sums.totals()

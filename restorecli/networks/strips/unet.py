@@ -176,7 +176,8 @@ def lower_levels(
 
     All features live in two buffers, made before any strip so that these reuse one another's
     memory. The decoder's first level is twice as wide as the encoder's, which is its second half;
-    until it is filled, its first half holds the lower levels.
+    until it is filled, its first half holds the lower levels. Before, an encoder that begins in
+    float32 has its first level over all of it.
     """
     height, width, dim = wide.shape[0], wide.shape[1], wide.shape[2] // 2
     lower, upper = wide.flatten().chunk(2)
@@ -185,9 +186,13 @@ def lower_levels(
     level3 = lower[: level1.numel() // 4].view(height // 4, width // 4, 4 * dim)
     latent = lower[-level1.numel() // 8 :].view(height // 8, width // 8, 8 * dim)
     rows = 2 * strip_rows  # everywhere but in the decoder's first level: as many bytes a strip
-    embed(network, image, level1, strip_rows)
-    cache = apply(network.encoder_level1, level1, rows, None, tick)
-    down(network.down1_2, level1, level2, rows)
+    first = in_float32(wide) if begins_in_float32(network, wide) else level1
+    embed(network, image, first, strip_rows)
+    cache = apply(network.encoder_level1, first, rows, None, tick)
+    down(network.down1_2, first, level2, rows)
+    if first is not level1:
+        for strip in reversed(strips_of(height, rows)):  # which lie over each other in memory
+            level1[strip.start : strip.stop] = first[strip.start : strip.stop].clone()
     cache = apply(network.encoder_level2, level2, rows, cache, tick)
     down(network.down2_3, level2, level3, rows)
     cache = apply(network.encoder_level3, level3, rows, cache, tick)
@@ -200,6 +205,21 @@ def lower_levels(
     tidy_heap(wide.nbytes)  # of holes that strips of the levels below have left
     up_and_concatenate(network.up2_1, level2, level1, wide, strip_rows)
     return cache
+
+
+def begins_in_float32(network: Restormer | HINT, wide: Tensor) -> bool:
+    """Whether the encoder's first level is float32 beside half precision: if it is one block.
+
+    Its rounding shows more in the picture than that of any other level. Longer ones, and attention,
+    would take too much of the time.
+    """
+    level = network.encoder_level1
+    return wide.element_size() < 4 and [type(block) for block in level] == [EncoderBlock]
+
+
+def in_float32(wide: Tensor) -> Tensor:
+    """The same memory as half as many values in float32: half precision (H, W, 2D) → (H, W, D)."""
+    return wide.view(torch.float32)
 
 
 TIDIED_BYTES = 2**26  # of the widest plane
