@@ -204,6 +204,33 @@ def test_half_precision_begins_and_ends_in_float32():
     assert torch.equal(values, unet.last_values(network, features.float(), None, strip))
 
 
+def test_exact_products_of_bfloat16_queries_and_keys_are_float32():
+    generator = torch.Generator().manual_seed(0)
+    strip = torch.randn(16, 9, 2 * 8, generator=generator).bfloat16()
+    exact, wide = attention.HeadSums(1, exact=True), attention.HeadSums(1)
+    exact.add_joint(strip.clone(), keep=True)
+    wide.add_joint(strip.float())
+    for found, expected in zip(exact.totals(), wide.totals(), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_a_short_encoder_in_float32_brings_half_precision_nearer(monkeypatch):
+    network = lively(HINT(packing=2, sort_channels=False, **SMALL))
+    x = image_for(network, 48, 64).float()
+
+    def error():
+        half = restore_by_strips(network, x, strip_rows=8, dtype=torch.bfloat16)
+        return float((half - restore_by_strips(network, x, strip_rows=8)).square().mean().sqrt())
+
+    wide = torch.empty(4, 4, 16, dtype=torch.bfloat16)
+    assert unet.begins_in_float32(network, wide)
+    assert not unet.begins_in_float32(network, wide.float())
+    assert not unet.begins_in_float32(lively(NETWORKS["restormer"]()), wide)
+    near = error()
+    monkeypatch.setattr(unet, "begins_in_float32", lambda network, wide: False)
+    assert near < 0.95 * error()
+
+
 class Waits(TorchDispatchMode):
     """Refuse what makes the processor wait for a GPU in the middle of a picture."""
 
