@@ -333,7 +333,8 @@ def test_max_memory_means_lower_strips_then_tiles_and_is_obeyed(cli, photo_file,
     rows = {}
     for extra_mb in (1000, 90, 55):
         limit = held + extra_mb * 1_000_000
-        outcome = cli("derain", path, "--max-memory", f"{limit}B", "--overwrite", "--json")
+        bound = ("--max-memory", f"{limit}B", "--precision", "fp32")
+        outcome = cli("derain", path, *bound, "--overwrite", "--json")
         rows[extra_mb] = outcome.lines[0]
         assert rows[extra_mb]["predicted_memory_bytes"] <= limit
     assert rows[1000]["strip_rows"] == plan.MOST_STRIP_ROWS
@@ -365,7 +366,7 @@ def test_bench_measures_the_installed_networks(cli):
 
 def test_bench_says_why_and_keeps_it(cli, tmp_path):
     kept = tmp_path / "log.txt"
-    arguments = ("bench", "--size", "40x24", "--model", "hint-derain-packed", "--log", kept)
+    arguments = ("bench", "--size", "40x24", "--model", "hint-denoise-packed", "--log", kept)
     assert "Device cpu" not in cli(*arguments).stderr
     said = cli(*arguments, "-v").stderr
     for reason in ("Device cpu: ", "40×24 pixels: the whole picture"):
@@ -419,7 +420,7 @@ def test_values_that_are_not_finite_are_never_written(cli, photo_file, tmp_path)
 def test_precisions_agree_about_what_is_seen(cli, photo_file, tmp_path, precision):
     path = photo_file("a.png", 64, 64)
     reference, out = tmp_path / "r.png", tmp_path / "out.png"
-    cli("derain", path, "-o", reference)
+    cli("derain", path, "-o", reference, "--precision", "fp32")
     cli("derain", path, "-o", out, "--precision", precision)
     assert not np.array_equal(pixels_of(reference), pixels_of(path))
     difference = np.abs(pixels_of(out).astype(int) - pixels_of(reference))

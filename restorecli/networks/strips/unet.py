@@ -212,6 +212,9 @@ def begins_in_float32(network: Restormer | HINT, wide: Tensor) -> bool:
 
     Its rounding shows more in the picture than that of any other level. Longer ones, and attention,
     would take too much of the time.
+
+    Shape:
+        wide: (H, W, 2D).
     """
     level = network.encoder_level1
     return wide.element_size() < 4 and [type(block) for block in level] == [EncoderBlock]
