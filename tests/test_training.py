@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from restorecli.degradations.rain import MAP_PX, Rain, streak_map
 from restorecli.degradations.snow import Snow
-from restorecli.networks.loss import balanced, loss_of, root_mean_squares_of
+from restorecli.networks.loss import balanced, loss_of
 from tests.conftest import TINY
 from training import ablation, export, pack, tasks
 from training import train as trainer
@@ -118,21 +118,6 @@ def test_the_loss_of_a_constant_shift_is_known():
     assert loss_of(clean, clean, 0.03).item() == 0
 
 
-def test_squared_errors_that_are_balanced_have_the_gradient_of_psnr():
-    generator = torch.Generator().manual_seed(0)
-    clean = torch.rand(3, 3, 8, 8, generator=generator)
-    restored = clean + torch.tensor([0.01, 0.1, 0.3])[:, None, None, None] * torch.randn(
-        clean.shape, generator=generator
-    )
-    restored.requires_grad_()
-    balanced(root_mean_squares_of(restored, clean), 0).backward()
-    found = restored.grad.clone()
-    restored.grad = None
-    torch.log10((restored - clean).square().mean((1, 2, 3))).sum().backward()
-    scale = found.norm() / restored.grad.norm()
-    torch.testing.assert_close(found, scale * restored.grad, rtol=1e-2, atol=1e-6)
-
-
 def test_a_balanced_loss_counts_every_picture_by_the_inverse_of_its_own():
     losses = torch.tensor([0.1, 0.3], requires_grad=True)
     loss = balanced(losses, 0.1)  # weights 5 and 2.5
@@ -216,17 +201,6 @@ def test_the_start_is_what_training_goes_on_from(photographs, tiny_task):
         assert torch.equal(value, start[key].float()), key
 
 
-def test_a_block_that_the_start_lacks_changes_nothing_at_first():
-    options = {"dim": 8, "num_blocks": [1, 1, 1, 1], "num_refinement_blocks": 1}
-    shorter = trainer.build("hint", options).eval()
-    longer = trainer.build("hint", {**options, "num_refinement_blocks": 2}).eval()
-    x = torch.rand(1, 3, 16, 24, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        assert not torch.allclose(longer(x), shorter(x), atol=1e-3)
-        trainer.load_what_fits(longer, shorter.state_dict())
-        torch.testing.assert_close(longer(x), shorter(x), rtol=0, atol=1e-5)
-
-
 def test_real_pairs_are_cropped_alike(tmp_path, photographs, picture):
     for folder, offset in (("input", 0), ("target", 40)):
         (tmp_path / folder).mkdir()
@@ -276,6 +250,13 @@ def test_export_refuses_weights_that_float16_spoils(tmp_path, photographs, tiny_
     assert torch.equal(load_file(file)[key], training.average.module.state_dict()[key])
 
 
+def test_a_bundled_network_that_is_exported_again_keeps_its_options():
+    bundled = Path(export.__file__).parents[1] / "restorecli/weights/bundled"
+    assert "sort_channels" not in export.stated_options(bundled / "hint-dehaze-packed.safetensors")
+    assert not export.stated_options(bundled / "hint-derain-packed.safetensors")["sort_channels"]
+    assert export.stated_options(Path("checkpoint.pt")) == {}
+
+
 def test_a_mean_lies_between_start_and_result_and_kernels_can_be_those_of_bfloat16():
     trained = {"a.weight": torch.tensor([[1.0, 3.001]]), "a.bias": torch.tensor([3.001])}
     start = {"a.weight": torch.tensor([[2.0, 3.001]]), "a.bias": torch.tensor([1.001])}
@@ -288,15 +269,17 @@ def test_a_mean_lies_between_start_and_result_and_kernels_can_be_those_of_bfloat
     assert torch.equal(export.of_bfloat16(mean["a.bias"]), mean["a.bias"])
 
 
-def test_a_start_that_sorts_its_channels_is_refused(tmp_path):
-    file = tmp_path / "start.safetensors"
-    for options, refused in (({"dim": 8}, True), ({"dim": 8, "sort_channels": False}, False)):
-        save_file({"a": torch.zeros(1)}, file, {"options": json.dumps(options)})
-        if refused:
-            with pytest.raises(SystemExit, match="one order first"):
-                trainer.refuse_other_order(file, tasks.HINT)
-        else:
-            trainer.refuse_other_order(file, tasks.HINT)
+@pytest.mark.parametrize(
+    ("network", "options"), [("hint", {"sort_channels": False}), ("restormer", {})]
+)
+def test_a_start_that_sorts_its_channels_is_refused(tmp_path, network, options):
+    file, weights = tmp_path / "start.safetensors", {"a": torch.zeros(1)}
+    save_file(weights, file, {"network": network, "options": json.dumps(options)})
+    trainer.refuse_other_order(file, tasks.HINT)
+    save_file(weights, file, {"network": "hint", "options": "{}"})
+    with pytest.raises(SystemExit, match="one order first"):
+        trainer.refuse_other_order(file, tasks.HINT)
+    trainer.refuse_other_order(file, tasks.COMPACT)
 
 
 @pytest.mark.parametrize("name", tasks.NETWORKS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentParser
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,18 @@ Levels = NDArray[np.uint8]  # (H, W, C)
 MAX_SHRINK = 3.0  # a crop may cover up to this many times its own side, then is shrunk
 SCENE_SHARE = (0.6, 1.0)  # of the shorter side, for what is judged by the whole scene
 TRIES = 3  # for a crop that suits the task
+
+
+def add_sources(parser: ArgumentParser) -> None:
+    """``--photos`` and ``--pairs``, as `load_photographs` and `load_pairs` take them."""
+    parser.add_argument(
+        "--photos", type=Path, nargs="+", required=True,
+        help="folders of clean photographs, or FILE:NAME of a pack",
+    )  # fmt: skip
+    parser.add_argument(
+        "--pairs", type=Path, nargs="*", default=[],
+        help="real pairs: folders with input/ and target/, or FILE:NAME of a pack",
+    )  # fmt: skip
 
 
 def load_photographs(*sources: Path) -> list[Levels]:

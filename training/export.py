@@ -15,6 +15,7 @@ import hashlib
 import json
 import subprocess
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,15 @@ def load(path: Path) -> tuple[State, dict[str, Any], str]:
         return state, json.loads(metadata["recipe"]), metadata.get("steps_done", "unknown")
     kept = torch.load(path, map_location="cpu", weights_only=True)
     return kept["average"], kept["recipe"], str(kept["step"])
+
+
+def stated_options(path: Path) -> dict[str, Any]:
+    """The network's options that a safetensors file states: a bundled one keeps its own."""
+    if path.suffix != ".safetensors":
+        return {}
+    with safetensors.safe_open(path, framework="pt") as file:
+        found: dict[str, Any] = json.loads(file.metadata().get("options", "{}"))
+    return found
 
 
 def psnr_of(task: Task, weights: State, degraded: Tensor, clean: Tensor) -> float:
@@ -94,6 +104,7 @@ def main() -> None:
     if args.start:
         average = mean_of(average, safetensors.torch.load_file(args.start), args.start_share)
     task = task_of(recipe["task"], recipe.get("network", ""))
+    task = replace(task, options=stated_options(args.trained) or task.options)
     dtype = torch.float32 if args.float32 else torch.float16
     stored = {key: value.to(dtype).contiguous() for key, value in average.items()}
     if args.bfloat16:

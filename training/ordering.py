@@ -20,7 +20,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from restorecli.networks.hint import HINT, HierarchicalAttention, channel_order
-from training.data import Batches, load_pairs, load_photographs
+from training.data import Batches, add_sources, load_pairs, load_photographs
 from training.tasks import TASKS
 
 PATCH_PX, SAMPLES = 256, 64
@@ -31,14 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training.ordering", description=__doc__)
     parser.add_argument("task", choices=sorted(TASKS))
     parser.add_argument("file", type=Path, help="safetensors of a network that orders channels")
-    parser.add_argument(
-        "--photos", type=Path, nargs="+", required=True,
-        help="folders of clean photographs, or FILE:NAME of a pack",
-    )  # fmt: skip
-    parser.add_argument(
-        "--pairs", type=Path, nargs="*", default=[],
-        help="real pairs: folders with input/ and target/, or FILE:NAME of a pack",
-    )  # fmt: skip
+    add_sources(parser)
     parser.add_argument("--samples", type=int, default=SAMPLES)
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()

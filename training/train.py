@@ -30,8 +30,8 @@ from torch import Tensor, nn
 
 from restorecli.machine.allocator import keep_freed_memory
 from restorecli.networks import NETWORKS
-from restorecli.networks.loss import FFT_WEIGHT, balanced, losses_of, root_mean_squares_of
-from training.data import Batches, load_pairs, load_photographs
+from restorecli.networks.loss import FFT_WEIGHT, balanced, losses_of
+from training.data import Batches, add_sources, load_pairs, load_photographs
 from training.stepping import EAGER_STEPS, Stepper
 from training.tasks import NETWORKS as KINDS
 from training.tasks import TASKS, task_of
@@ -40,7 +40,6 @@ LOG_EVERY = 50  # steps
 SAVE_EVERY_S = 120
 UNSEEN_STEP = 10**9  # no run is as long, so its samples are new
 UNSEEN_BATCHES = 4
-LOSSES = ("absolute", "squared")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,6 @@ class Recipe:
     weight_decay: float = 1e-4
     clip_norm: float = 0.5
     ema: float = 0.999
-    loss: str = "absolute"  # or "squared": root mean square errors, without amplitudes
     fft_weight: float = FFT_WEIGHT
     balance: float = 0.0  # see networks.loss.balanced; 0: every sample counts by its error
 
@@ -114,10 +112,7 @@ class Training(Stepper):
         """Loss of a batch: uint8 (B, 3, p, p) each → scalar, float32."""
         x, y = degraded.float() / 255, clean.float() / 255
         restored, rough = self.forward(x)
-        if self.recipe.loss == "squared":
-            losses = root_mean_squares_of(restored, y)
-        else:
-            losses = losses_of(restored, y, self.recipe.fft_weight)
+        losses = losses_of(restored, y, self.recipe.fft_weight)
         loss = balanced(losses, self.recipe.balance) if self.recipe.balance else losses.mean()
         return loss if rough is None else loss + self.smoothness * rough
 
@@ -148,24 +143,21 @@ def variation(maps: Tensor) -> Tensor:
 
 
 def load_what_fits(network: nn.Module, start: Mapping[str, Tensor]) -> None:
-    """Take from ``start`` every tensor that the network has by name and shape.
-
-    A block that ``start`` lacks begins as the identity: it changes nothing yet.
-    """
+    """Take from ``start`` every tensor that the network has by name and shape."""
     own = network.state_dict()
     fitting = {k: v for k, v in start.items() if k in own and own[k].shape == v.shape}
-    silent = {
-        k: torch.zeros_like(v) for k, v in own.items() if k not in start and "project_out." in k
-    }
-    network.load_state_dict({**own, **silent, **fitting})
+    network.load_state_dict({**own, **fitting})
     print(f"starts from {len(fitting)} of {len(own)} tensors", flush=True)
 
 
 def refuse_other_order(file: Path, options: Mapping[str, Any]) -> None:
     """Exit where ``file`` says that it sorts its channels, and the task's network does not."""
     with safetensors.safe_open(file, "pt") as opened:
-        said = json.loads((opened.metadata() or {}).get("options", "{}"))
-    if "dim" in said and said.get("sort_channels", True) != options.get("sort_channels", True):
+        said = opened.metadata() or {}
+    sorts = json.loads(said.get("options", "{}")).get(
+        "sort_channels", said.get("network") == "hint"
+    )
+    if sorts and not options.get("sort_channels", True):
         raise SystemExit(
             f"{file} sorts its channels for every picture, and the network of this task does not: "
             "give it one order first (python -m training.ordering)."
@@ -279,14 +271,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     found = argparse.ArgumentParser(prog="python -m training.train", description=__doc__)
     found.add_argument("task", choices=sorted(TASKS))
-    found.add_argument(
-        "--photos", type=Path, nargs="+", required=True,
-        help="folders of clean photographs, or FILE:NAME of a pack",
-    )  # fmt: skip
-    found.add_argument(
-        "--pairs", type=Path, nargs="*", default=[],
-        help="real pairs: folders with input/ and target/, or FILE:NAME of a pack",
-    )  # fmt: skip
+    add_sources(found)
     found.add_argument("--out", type=Path, required=True, help="folder for checkpoint and log")
     for field in fields(Recipe)[1:]:
         if field.name != "start_sha256":
@@ -316,8 +301,6 @@ def main() -> None:
         start, digest = safetensors.torch.load(data), hashlib.sha256(data).hexdigest()
         refuse_other_order(args.start, task_of(args.task, args.network).options)
     names = {field.name for field in fields(Recipe)} - {"start_sha256"}
-    if args.loss not in LOSSES:
-        raise SystemExit(f"--loss must be one of {', '.join(LOSSES)}.")
     recipe = Recipe(**{name: getattr(args, name) for name in names}, start_sha256=digest)
     run = Run(
         out=args.out,

@@ -17,8 +17,8 @@ from restorecli.networks.strips import KEEP_BYTES, resident_bytes
 MEMORY_SHARE = 0.6  # of what is free now: other programs and the encoder need some too
 KEPT_SHARE = 0.87  # of --max-memory: the formula may be 15 % too low
 LARGEST_TILE_PX = 4096
-# 32 rows of up to 1024 columns: higher ones gain little or lose, because their features leave the
-# cache (benchmarks/results/0.1.0/strips--*--cpu.txt).
+# 32 rows of up to 1024 columns: higher ones gain little in
+# benchmarks/results/0.1.0/strips--*--cpu.txt
 STRIP_PIXELS = 32_768
 MOST_STRIP_ROWS = 32
 # A GPU starts a few operations for every strip, in microseconds each, and wants much to do for each

@@ -288,7 +288,7 @@ def normalised(norm: LayerNorm, rows: Tensor) -> Tensor:
     """
     weight, bias = norm.body.weight, norm.body.bias
     if bias is not None:
-        # A processor takes float32 weights beside half precision, and is faster with them.
+        # A processor takes float32 weights beside half precision: they need not be rounded.
         own = statistics_dtype(rows) if rows.device.type == "cpu" else rows.dtype
         return F.layer_norm(rows, weight.shape, weight.to(own), bias.to(own), NORM_EPS)
     if not rows.numel():  # a last strip of one row: all were fresh in the strips above

@@ -143,7 +143,7 @@ def restored_rows(
 def tidy_heap(plane_bytes: int) -> None:
     """Give free memory back to the system where the widest plane is large.
 
-    What is given back has to be faulted in anew: on small pictures a few percent of the time.
+    What is given back has to be faulted in anew, which small pictures can do without.
     """
     if plane_bytes >= TIDIED_BYTES:
         give_back_freed_memory()
@@ -186,7 +186,7 @@ def lower_levels(
     level3 = lower[: level1.numel() // 4].view(height // 4, width // 4, 4 * dim)
     latent = lower[-level1.numel() // 8 :].view(height // 8, width // 8, 8 * dim)
     rows = 2 * strip_rows  # everywhere but in the decoder's first level: as many bytes a strip
-    first = in_float32(wide) if begins_in_float32(network, wide) else level1
+    first = wide.view(torch.float32) if begins_in_float32(network, wide) else level1  # (H, W, D)
     embed(network, image, first, strip_rows)
     cache = apply(network.encoder_level1, first, rows, None, tick)
     down(network.down1_2, first, level2, rows)
@@ -210,19 +210,13 @@ def lower_levels(
 def begins_in_float32(network: Restormer | HINT, wide: Tensor) -> bool:
     """Whether the encoder's first level is float32 beside half precision: if it is one block.
 
-    Its rounding shows more in the picture than that of any other level. Longer ones, and attention,
-    would take too much of the time.
+    Its rounding reaches all other levels. More blocks, and attention, would take too much time.
 
     Shape:
         wide: (H, W, 2D).
     """
     level = network.encoder_level1
     return wide.element_size() < 4 and [type(block) for block in level] == [EncoderBlock]
-
-
-def in_float32(wide: Tensor) -> Tensor:
-    """The same memory as half as many values in float32: half precision (H, W, 2D) → (H, W, D)."""
-    return wide.view(torch.float32)
 
 
 TIDIED_BYTES = 2**26  # of the widest plane
@@ -286,7 +280,7 @@ def embedded(network: Restormer | HINT, rows: Tensor, strip: Strip, dtype: torch
 
     The picture is never rounded to half precision, which bright levels would not survive.
     """
-    own = statistics_dtype(rows.to(dtype))
+    own = torch.promote_types(dtype, torch.float32)
     rows = rows.permute(1, 2, 0).to(own).contiguous()
     return convolve3x3(rows, kernel_of(network.patch_embed.proj, own), strip).to(dtype)
 
