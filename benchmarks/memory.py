@@ -58,7 +58,9 @@ def peak(
     give_back_freed_memory()
     start = memory_bytes("VmRSS")
     evaluate(network, x, rows, dtype)
-    predicted = resident_bytes(network, *plane, strip_rows=rows, bytes_per_value=dtype.itemsize)
+    predicted = resident_bytes(
+        network, *plane, strip_rows=rows, bytes_per_value=dtype.itemsize, workers=threads
+    )
     return predicted, memory_bytes("VmHWM") - start
 
 

@@ -182,7 +182,13 @@ def evaluation(
         return torch.no_grad()(network), 0
     _, rows, name = way.split()
     strip_rows, dtype = int(rows), DTYPES[name]
-    need = resident_bytes(network, *plane, strip_rows=strip_rows, bytes_per_value=dtype.itemsize)
+    need = resident_bytes(
+        network,
+        *plane,
+        strip_rows=strip_rows,
+        bytes_per_value=dtype.itemsize,
+        workers=torch.get_num_threads() if options.device == "cpu" else 1,
+    )
     need += 2 * 3 * 4 * plane[0] * plane[1]  # the image and the result
     return lambda x: restore_by_strips(network, x, strip_rows=strip_rows, dtype=dtype), need
 

@@ -9,6 +9,7 @@ from torch.utils._pytree import tree_leaves
 from restorecli.networks import HINT, GLMHARestormer, Restormer, exposure, guided, hint
 from restorecli.networks.blocks import LayerNorm
 from restorecli.networks.strips import (
+    Room,
     attention,
     picture_gain,
     resident_bytes,
@@ -16,6 +17,7 @@ from restorecli.networks.strips import (
     restored_rows,
     rows,
     unet,
+    workers,
 )
 
 SMALL = {"dim": 8, "num_blocks": [1, 1, 1, 1], "num_refinement_blocks": 1}
@@ -267,7 +269,7 @@ def test_what_is_kept_is_what_would_be_made_again(name):
             (24, 16),
             strip_rows=5,
             dtype=torch.float32,
-            keep_bytes=keep_bytes,
+            room=Room(keep_bytes),
         )
         return torch.cat([part for _, part in parts], 1)
 
@@ -406,11 +408,11 @@ def test_half_precision_deals_channels_to_heads_as_float32_does(monkeypatch, dty
         return orders[-1]
 
     monkeypatch.setattr(attention, "channel_order", seen)
-    strips = rows.strips_of(24, 8)
+    sections = workers.Workers(x.device, 24 * 30).sections(24, 8)
     for features in (x, x.float()):
         with torch.no_grad():
             attention.hierarchical_attention(
-                module, attention.Features(features, norm, strips), None
+                module, attention.Features(features, norm, sections), None
             )
     assert torch.equal(orders[0], orders[1])
 

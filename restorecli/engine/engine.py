@@ -37,7 +37,7 @@ from restorecli.images.tensors import as_gray, to_pixels, to_tensor
 from restorecli.limits import AUTO
 from restorecli.machine.allocator import give_back_freed_memory, keep_freed_memory
 from restorecli.machine.cores import default_threads
-from restorecli.networks.strips import picture_gain, restored_rows
+from restorecli.networks.strips import Room, picture_gain, restored_rows
 from restorecli.weights import PublishedSetting
 from restorecli.weights.checkpoint import LoadedModel, load_model
 
@@ -154,6 +154,7 @@ class Engine:
             bytes_per_result=dtype.itemsize,
             ensemble=self.ensemble,
             on_gpu=self.device.type == "cuda",
+            threads=torch.get_num_threads() if self.device.type == "cpu" else 1,
         )
 
     def room_bytes(self, plan: Plan) -> int:
@@ -267,7 +268,7 @@ class Engine:
                 (part.shape[0], part.shape[1]),
                 gain=gain,
                 strip_rows=plan.strip_rows,
-                keep_bytes=plan.keep_bytes,
+                room=Room(plan.keep_bytes, plan.workers),
                 dtype=precision,
                 on_progress=progress,
             )

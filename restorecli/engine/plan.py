@@ -17,7 +17,7 @@ from restorecli.networks.strips import KEEP_BYTES, resident_bytes
 MEMORY_SHARE = 0.6  # of what is free now: other programs and the encoder need some too
 KEPT_SHARE = 0.87  # of --max-memory: the formula may be 15 % too low
 LARGEST_TILE_PX = 4096
-# 32 rows of up to 1024 columns: higher ones gain little in
+# 32 rows of up to 1024 columns in each thread: higher ones gain little in
 # benchmarks/results/0.1.0/strips--*--cpu.txt
 STRIP_PIXELS = 32_768
 MOST_STRIP_ROWS = 32
@@ -34,8 +34,9 @@ class Plan:
 
     tile_px: int | None
     overlap_px: int  # of tiles, if there are any
-    strip_rows: int
+    strip_rows: int  # in each thread
     keep_bytes: int  # of what attention needs twice
+    workers: int = 1  # threads that share the rows, at most
     held_bytes: int  # by the process, or on the device, before the image is restored
     needed_bytes: int  # by the image beside that
     spare_bytes: int = 0  # of the limit; 0 unless more memory would change nothing
@@ -69,26 +70,35 @@ class Demand:
     ensemble: bool = False  # also turned by 90°, and added up
     beside_bytes: int = 0  # of what else is held meanwhile, and was not when this was planned
     on_gpu: bool = False  # which takes higher strips
+    threads: int = 1  # that may share the rows
 
-    def needed(self, tile_px: int | None, *, strip_rows: int, keep_bytes: int) -> int:
+    def needed(
+        self, tile_px: int | None, *, strip_rows: int, keep_bytes: int, workers: int = 1
+    ) -> int:
         """Peak bytes beside the decoded picture: features, the result, tiles and their blend.
 
         Args:
             tile_px: Side of a tile, or ``None`` for the whole image.
             strip_rows: Rows of a strip.
             keep_bytes: Most that attention may keep of what it needs twice.
+            workers: Threads that share the rows, at most.
         """
         values = self.network.ends.out_channels * self.size[0] * self.size[1]
         result_bytes = self.bytes_per_result * values
         working_bytes = [
-            self._working(size, tile_px, strip_rows, keep_bytes)
+            self._working(size, tile_px, strip_rows, keep_bytes, workers)
             for size in ((self.size, self.size[::-1]) if self.ensemble else (self.size,))
         ]
         sum_bytes = SUM_BYTES * values if self.ensemble else 0
         return self.beside_bytes + result_bytes + sum_bytes + max(working_bytes)
 
     def _working(
-        self, size: tuple[int, int], tile_px: int | None, strip_rows: int, keep_bytes: int
+        self,
+        size: tuple[int, int],
+        tile_px: int | None,
+        strip_rows: int,
+        keep_bytes: int,
+        workers: int,
     ) -> int:
         """Peak bytes of features, tiles and their blend for a picture of ``size``."""
         height, width = (min(tile_px or side, side) for side in size)
@@ -99,6 +109,7 @@ class Demand:
             strip_rows=strip_rows,
             bytes_per_value=self.bytes_per_value,
             keep_bytes=keep_bytes,
+            workers=workers,
         )
         if tile_px is not None:
             channels = self.network.ends.out_channels
@@ -149,14 +160,17 @@ def make_plan(demand: Demand, memory: Memory, *, tile: int | None, overlap_px: i
     def why(chosen: Plan) -> str:
         return plan_text(chosen, demand, memory, tile=tile, first=plans[0])
 
-    for side, rows, keep_bytes in _ways(demand, tile):
+    for side, rows, keep_bytes, workers in _ways(demand, tile):
         candidate = Plan(
             tile_px=side,
             overlap_px=overlap_px,
             strip_rows=rows,
             keep_bytes=keep_bytes,
+            workers=workers,
             held_bytes=memory.held_bytes,
-            needed_bytes=demand.needed(side, strip_rows=rows, keep_bytes=keep_bytes),
+            needed_bytes=demand.needed(
+                side, strip_rows=rows, keep_bytes=keep_bytes, workers=workers
+            ),
         )
         plans.append(candidate)
         spare_bytes = memory.budget_bytes - candidate.needed_bytes
@@ -169,8 +183,8 @@ def make_plan(demand: Demand, memory: Memory, *, tile: int | None, overlap_px: i
     raise _too_large(demand, memory, plans[-1], may_tile=tile == AUTO)
 
 
-def _ways(demand: Demand, tile: int | None) -> Iterator[tuple[int | None, int, int]]:
-    """(tile side, strip rows, kept bytes) to try, the fastest first."""
+def _ways(demand: Demand, tile: int | None) -> Iterator[tuple[int | None, int, int, int]]:
+    """(tile side, strip rows, kept bytes, workers) to try, the fastest first."""
     longest = max(demand.size)
     if tile is not None and tile >= longest:
         tile = None
@@ -178,8 +192,12 @@ def _ways(demand: Demand, tile: int | None) -> Iterator[tuple[int | None, int, i
     for side in sides:
         if side is not None and side >= longest and side != SMALLEST_TILE_PX:
             continue
+        workers = demand.threads
         for rows, keep_bytes in product(demand.strip_heights(side), (KEEP_BYTES, 0)):
-            yield side, rows, keep_bytes
+            yield side, rows, keep_bytes, workers
+        while workers > 1:
+            workers //= 2
+            yield side, LEAST_STRIP_ROWS, 0, workers
 
 
 def _too_large(demand: Demand, memory: Memory, least: Plan, *, may_tile: bool) -> DeviceError:
@@ -223,11 +241,11 @@ def strip_height(width: int, *, on_gpu: bool = False) -> int:
 def smaller_plan(demand: Demand, plan: Plan, *, may_tile: bool) -> Plan | None:
     """The plan to try when memory ran out under ``plan``; ``None`` when nothing is left to try.
 
-    First the lowest strips with nothing kept, which change no pixel; then, if ``may_tile``, half
-    the tile.
+    First the lowest strips in one thread with nothing kept, which change no pixel; then, if
+    ``may_tile``, half the tile.
     """
     tile_px = plan.tile_px
-    if (plan.strip_rows, plan.keep_bytes) == (LEAST_STRIP_ROWS, 0):
+    if (plan.strip_rows, plan.keep_bytes, plan.workers) == (LEAST_STRIP_ROWS, 0, 1):
         tile_px = (plan.tile_px or max(demand.size)) // 2 // MULTIPLE_PX * MULTIPLE_PX
         if not may_tile or tile_px < SMALLEST_TILE_PX:
             return None
@@ -236,6 +254,7 @@ def smaller_plan(demand: Demand, plan: Plan, *, may_tile: bool) -> Plan | None:
         tile_px=tile_px,
         strip_rows=LEAST_STRIP_ROWS,
         keep_bytes=0,
+        workers=1,
         spare_bytes=0,
         needed_bytes=demand.needed(tile_px, strip_rows=LEAST_STRIP_ROWS, keep_bytes=0),
     )

@@ -9,8 +9,15 @@ parameters are those of the network as it is: nothing is converted or kept betwe
 from __future__ import annotations
 
 from restorecli.networks.strips.attention import KEEP_BYTES
-from restorecli.networks.strips.memory import resident_bytes
+from restorecli.networks.strips.memory import Room, resident_bytes
 from restorecli.networks.strips.picture import picture_gain
 from restorecli.networks.strips.unet import restore_by_strips, restored_rows
 
-__all__ = ["KEEP_BYTES", "picture_gain", "resident_bytes", "restore_by_strips", "restored_rows"]
+__all__ = [
+    "KEEP_BYTES",
+    "Room",
+    "picture_gain",
+    "resident_bytes",
+    "restore_by_strips",
+    "restored_rows",
+]

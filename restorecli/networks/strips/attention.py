@@ -11,6 +11,8 @@ twice.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial, reduce
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -47,8 +49,10 @@ from restorecli.networks.strips.rows import (
     pointwise,
     put_pointwise,
 )
+from restorecli.networks.strips.workers import Sections
 
 Change = Callable[[Strip], Terms]
+Sum = TypeVar("Sum", "HeadSums", PixelSum)
 MANY_BLOCKS = 64  # of rows, over which the rounding of their products averages out
 
 
@@ -56,39 +60,56 @@ class Features:
     """Normalised features, made strip by strip from those of the block: (H, W, C).
 
     With ``keep``, what two passes need is kept from the first, as precise as the block's features.
+    Each section has its own state, and the old rows at its edges, which belong to its neighbours
+    and change with them.
     """
 
     def __init__(
         self,
         x: Tensor,
         norm: LayerNorm,
-        strips: Sequence[Strip],
+        sections: Sections,
         *,
         keep: bool = False,
         dtype: torch.dtype | None = None,
     ) -> None:
-        self.x, self.strips, self.keep = x, strips, keep
+        self.x, self.sections, self.keep = x, sections, keep
         self.dtype = dtype or x.dtype  # of what is made
         self._norm = norm
-        self._fresh: tuple[Strip, Tensor] | None = None
+        starts = [part[0].first for part in sections.parts]
+        self._edges = {row: x[row - 1 : row + 1].clone() for row in starts if row}  # (2, W, C)
+        self._fresh = dict[int, tuple[Strip, Tensor]]()  # of the first row of each section
 
     def fresh(self, strip: Strip) -> Tensor:
         """Rows that are fresh in ``strip``, normalised once for all branches: (f, W, C)."""
-        if self._fresh is None or self._fresh[0] != strip:
-            self._fresh = strip, normalised(self._norm, self.x[strip.fresh].to(self.dtype))
-        return self._fresh[1]
+        known = self._fresh.get(strip.first)
+        if known is None or known[0] != strip:
+            known = strip, normalised(self._norm, self._rows(strip).to(self.dtype))
+            self._fresh[strip.first] = known
+        return known[1]
+
+    def _rows(self, strip: Strip) -> Tensor:
+        """Rows that are fresh in ``strip``, as they were: (f, W, C)."""
+        above = self._edges.get(strip.start) if strip.start == strip.first else None
+        below = self._edges.get(strip.stop)
+        if above is None and below is None:
+            return self.x[strip.fresh]
+        top = strip.start if above is not None else strip.fresh.start
+        rows = [self.x[top : strip.stop if below is not None else strip.bottom]]
+        rows = rows if above is None else [above[:1], *rows]
+        return torch.cat(rows if below is None else [*rows, below[1:]])
 
     def widened(self) -> Features:
         """The same in the precision of sums over pixels."""
         dtype = statistics_dtype(self.x)
         if dtype == self.dtype:
             return self
-        return Features(self.x, self._norm, self.strips, keep=self.keep, dtype=dtype)
+        return Features(self.x, self._norm, self.sections, keep=self.keep, dtype=dtype)
 
-    def of(self, branch: Branch) -> Callable[[Strip], Tensor]:
-        """Features of ``branch``, for strips from the top: (r, W, K)."""
-        flow = Flow(branch)
-        return lambda strip: flow(self.fresh(strip), strip)
+    def of(self, branch: Branch, *, gelu: bool = False) -> Callable[[Strip], Tensor]:
+        """Features of ``branch``, for the strips of each section from the top: (r, W, K)."""
+        flows = {part[0].first: Flow(branch, gelu=gelu) for part in self.sections.parts}
+        return lambda strip: flows[strip.first](self.fresh(strip), strip)
 
     def twice(self, branch: Branch) -> Callable[[Strip], Tensor]:
         """The same for two passes, of which the second may change what it gets: (r, W, K)."""
@@ -118,11 +139,10 @@ def feed_forward(ffn: FeedForward, features: Features) -> Change:
     )
     lacking = gate.mix.weight.shape[0] - hidden
     project_out = kernel_of(ffn.project_out, dtype).for_more(lacking)
-    gates, values = Flow(gate, gelu=True), Flow(value)
+    gates, values = features.of(gate, gelu=True), features.of(value)
 
     def change(strip: Strip) -> Terms:
-        rows = features.fresh(strip)  # (f, W, C)
-        gated = gates(rows, strip).mul_(values(rows, strip))  # (r, W, hidden + lacking)
+        gated = gates(strip).mul_(values(strip))  # (r, W, hidden + lacking)
         return [(gated, project_out)]
 
     return change
@@ -142,11 +162,13 @@ def channel_attention(
     by_head = torch.arange(2 * channels, device=features.x.device).view(2, heads, -1)
     query_key = features.of(branch_of(*convolutions, by_head.transpose(0, 1).flatten()))
     values = features.twice(branch_of(*convolutions, slice(2 * channels, 3 * channels)))
-    sums = HeadSums(heads)
-    for strip in features.strips:
+
+    def add(sums: HeadSums, strip: Strip) -> None:
         if features.keep:
             values(strip)
         sums.add_joint(query_key(strip))
+
+    sums = joined(features.sections.gather(lambda: HeadSums(heads), add))
     mix = mixing_kernel(attention, sums.scores(), features.x.dtype)
     return lambda strip: [(values(strip), mix)], cache
 
@@ -174,9 +196,13 @@ def guided_low_rank_attention(
         return Branch(mix.to(dtype), blur.to(dtype))
 
     key, value = branch(0, kept), branch(kept, 2 * kept)
-    keys, sums = features.of(key), HeadSums(attention.heads)
-    for strip in features.strips:
-        sums.add(query(strip), keys(strip))
+    keys = features.of(key)
+    sums = joined(
+        features.sections.gather(
+            lambda: HeadSums(attention.heads),
+            lambda sums, strip: sums.add(query(strip), keys(strip)),
+        )
+    )
     mix = mixing_kernel(attention, sums.scores(), dtype)
     values = features.of(value)
     return lambda strip: [(values(strip), mix)], cache
@@ -239,6 +265,13 @@ class HeadSums:
             self._q_squares.add(q_squares)
             self._k_squares.add(k_squares)
 
+    def join(self, other: HeadSums) -> None:
+        """Add what ``other`` has added up."""
+        self._gram.join(other._gram)
+        self._q_squares.join(other._q_squares)
+        self._k_squares.join(other._k_squares)
+        self._joint.join(other._joint)
+
     def totals(self) -> tuple[Tensor, Tensor, Tensor]:
         """Σ q·kᵀ (heads, c, c'), Σ q² (heads, c) and Σ k² (heads, c') over all pixels."""
         if self._joint:
@@ -260,14 +293,24 @@ def plane_maxima(query: Callable[[Strip], Tensor], features: Features, cells: in
         → (1, C, cells, cells).
     """
     height, _, channels = features.x.shape
-    maxima = features.x.new_full((cells, cells, channels), -torch.inf)
-    for strip in features.strips:
+
+    def take(maxima: Tensor, strip: Strip) -> None:
         rows = cell_maxima(query(strip), cells, axis=1)  # (r, cells, C)
         for cell, (start, stop) in zip(maxima, grid_cells(height, cells), strict=True):
             shared = rows[max(start - strip.start, 0) : max(stop - strip.start, 0)]
             if len(shared):
                 torch.maximum(cell, shared.amax(0), out=cell)
+
+    lowest = partial(features.x.new_full, (cells, cells, channels), -torch.inf)
+    maxima = reduce(torch.maximum, features.sections.gather(lowest, take))
     return maxima.permute(2, 0, 1).unsqueeze(0)
+
+
+def joined(parts: Sequence[Sum]) -> Sum:
+    """The sum over all sections, from those over each: the first, changed."""
+    for part in parts[1:]:
+        parts[0].join(part)
+    return parts[0]
 
 
 def hierarchical_attention(
@@ -291,10 +334,13 @@ def hierarchical_attention(
         (qk_gram, q_squares, k_squares), order = sorting_sums(query_key, features)
     else:
         few = features.x.shape[0] < MANY_BLOCKS * SUM_ROWS  # the rounding of each would show
-        sums, order = HeadSums(1, exact=few), None
-        for strip in features.strips:
-            sums.add_joint(query_key(strip), keep=features.keep)
-        qk_gram, q_squares, k_squares = sums.totals()
+        sums = joined(
+            features.sections.gather(
+                lambda: HeadSums(1, exact=few),
+                lambda sums, strip: sums.add_joint(query_key(strip), keep=features.keep),
+            )
+        )
+        (qk_gram, q_squares, k_squares), order = sums.totals(), None
     scores = channel_scores(qk_gram, q_squares, k_squares).to(attention.temperature.dtype)
     heads, cache = attention.head_weights(scores, order, cache)
     q_scale, k_scale = (
@@ -332,13 +378,17 @@ def sorting_sums(
     Shape:
         ``query_key`` of a strip: (r, W, 2C) → (1, C, C), (1, C), (1, C); and (1, C), int64.
     """
-    gram, sums, squares = PixelSum(), PixelSum(), PixelSum()
-    for strip in features.strips:
+
+    def add(parts: tuple[PixelSum, PixelSum, PixelSum], strip: Strip) -> None:
+        gram, sums, squares = parts
         for qk in blocks_of_pixels(query_key(strip)):  # (b, n, 2C)
             q, k = qk.chunk(2, -1)
             gram.add(q.mT @ qk)  # (b, C, 2C)
             sums.add(q.sum(1))
             squares.add(k.square().sum(1))
+
+    parts = features.sections.gather(lambda: (PixelSum(), PixelSum(), PixelSum()), add)
+    gram, sums, squares = (joined(same) for same in zip(*parts, strict=True))
     q_gram, qk_gram = gram.total.unsqueeze(0).chunk(2, -1)  # each (1, C, C)
     q_squares = q_gram.diagonal(dim1=-2, dim2=-1)  # (1, C)
     height, width, _ = features.x.shape

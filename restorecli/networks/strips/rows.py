@@ -6,7 +6,7 @@ convolution sees as a channels-last batch of one without a copy.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -26,6 +26,7 @@ from restorecli.networks.blocks import (
 EVERY_CHANNEL = slice(None)
 VECTOR = 16  # float32 values of the widest vectors of processors
 CPUINFO, AMD = Path("/proc/cpuinfo"), "AuthenticAMD"
+SPLIT_CHANNELS = 512  # from which on oneDNN 3.12 may split a sum of bfloat16 products
 SUM_ROWS = 8  # rows of one sum in the precision of the features' statistics
 ONE_BLOCK_AT_A_TIME = frozenset({"cpu"})  # devices that sum faster so: a block stays in the cache
 
@@ -35,12 +36,14 @@ class Strip:
     """Rows ``start`` … ``stop`` of a plane of ``height`` rows.
 
     With its halo, a strip has one more row above and below, except beyond the edges of the plane.
-    From top to bottom, every row is ``fresh`` in one strip.
+    From top to bottom of a section, every row is ``fresh`` in one strip. Sections are worked on
+    independently of each other: ``first`` is the first row of the strip's section.
     """
 
     start: int
     stop: int
     height: int
+    first: int = 0
 
     @property
     def top(self) -> int:
@@ -54,8 +57,9 @@ class Strip:
 
     @property
     def fresh(self) -> slice:
-        """Rows of the strip and its halo that are in no strip above and its halo."""
-        return slice(min(self.start + 1, self.height) if self.start else 0, self.bottom)
+        """Rows of the strip and its halo that are in no strip of its section above and its halo."""
+        begins = self.start == self.first
+        return slice(self.top if begins else min(self.start + 1, self.height), self.bottom)
 
     @property
     def haloed(self) -> Strip:
@@ -63,10 +67,11 @@ class Strip:
         return Strip(self.top, self.bottom, self.height)
 
 
-def strips_of(height: int, strip_rows: int) -> list[Strip]:
-    """Cover ``height`` rows from the top by strips of ``strip_rows``; the last may be shorter."""
-    starts = range(0, height, strip_rows)
-    return [Strip(start, min(start + strip_rows, height), height) for start in starts]
+def strips_of(height: int, strip_rows: int, first: int = 0, last: int | None = None) -> list[Strip]:
+    """Cover a section of ``height`` rows from the top by strips; the last may be shorter."""
+    last = height if last is None else last
+    starts = range(first, last, strip_rows)
+    return [Strip(start, min(start + strip_rows, last), height, first) for start in starts]
 
 
 class Kernel(NamedTuple):
@@ -132,18 +137,31 @@ def pointwise(rows: Tensor, kernel: Kernel) -> Tensor:
 def put_pointwise(out: Tensor, rows: Tensor, kernel: Kernel, *, add: bool = False) -> None:
     """1×1 convolution into ``out``, or added to it.
 
+    Long sums of half precision are split by the library as the number of pixels suggests, and
+    rounded accordingly: they are made over blocks of rows, as sums over pixels are.
+
     Shape:
         out: (r, W, K), contiguous; rows: (r, W, C).
     """
     if by_products(rows.device.type):
-        pixels, weight = out.view(-1, out.shape[-1]), kernel.weight.flatten(1)
-        torch.addmm(pixels, rows.flatten(0, 1), weight.mT, beta=1 if add else 0, out=pixels)
+        weight = kernel.weight.flatten(1)
+        splits = splits_sums(rows)
+        step = SUM_ROWS if splits else max(rows.shape[0], 1)
+        for made, given in zip(out.split(step), rows.split(step), strict=True):
+            pixels = made.view(-1, out.shape[-1])
+            torch.addmm(pixels, given.flatten(0, 1), weight.mT, beta=1 if add else 0, out=pixels)
         if kernel.bias is not None:
-            pixels += kernel.bias
+            out += kernel.bias
     elif add:
         out += pointwise(rows, kernel)
     else:
         out.copy_(pointwise(rows, kernel))
+
+
+def splits_sums(rows: Tensor) -> bool:
+    """Whether a processor's library may split the sums over the channels of (r, W, C)."""
+    half = rows.element_size() < 4 and rows.device.type == "cpu"
+    return half and rows.shape[-1] >= SPLIT_CHANNELS
 
 
 def gelu_in_place(rows: Tensor) -> Tensor:
@@ -250,17 +268,18 @@ class Flow:
         """Features of ``strip``, which follows that of the last call: (fresh, W, C) → (r, W, K)."""
         rows = strip.stop - strip.start
         mix, blur = self._branch
-        if self._mixed is None or strip.start == 0:
+        if self._mixed is None or strip.start == strip.first:
             self._mixed = fresh.new_empty(rows + 2, fresh.shape[1], mix.weight.shape[0])
-            self._mixed[0] = 0  # beyond the plane
-            filled = 1
+            filled = 1 if strip.start == 0 else 0
+            self._mixed[:filled] = 0  # beyond the plane
         else:
             self._mixed[:2] = self._mixed[-2:].clone()
             filled = 2
         mixed = self._mixed = self._mixed[: rows + 2]
         if strip.stop == strip.height:
             mixed[-1] = 0
-        put_pointwise(mixed[filled : filled + fresh.shape[0]], fresh, mix)
+        if fresh.numel():  # a last strip of one row has none
+            put_pointwise(mixed[filled : filled + fresh.shape[0]], fresh, mix)
         if self._gelu:
             return convolve_and_gelu(mixed, blur)
         return _convolve(mixed, blur, padding=(0, 1), groups=mixed.shape[-1])
@@ -301,26 +320,10 @@ def normalised(norm: LayerNorm, rows: Tensor) -> Tensor:
 Terms = Sequence[tuple[Tensor, Kernel]]  # rows (r, W, C), and what they are to be multiplied by
 
 
-def add_in_place(
-    x: Tensor,
-    change: Callable[[Strip], Terms],
-    strips: Sequence[Strip],
-    tick: Callable[[float], None] = lambda share: None,
-) -> None:
-    """Add to every strip of ``x`` a change: the sum of 1×1 convolutions.
-
-    A change may depend on the *old* rows of a strip and its halo, if it looks at fresh rows only.
-    After each strip ``tick`` is told the share of the strips that it is.
-
-    Shape:
-        x: (H, W, C), changed.
-    """
-    for strip in strips:
-        terms = change(strip)
-        for rows, kernel in terms:
-            put_pointwise(x[strip.start : strip.stop], rows, kernel, add=True)
-        del terms, rows  # the next ones take their memory
-        tick(1 / len(strips))
+def add_terms(x: Tensor, strip: Strip, terms: Terms) -> None:
+    """Add to a strip of ``x`` (H, W, C) a change: the sum of 1×1 convolutions."""
+    for rows, kernel in terms:
+        put_pointwise(x[strip.start : strip.stop], rows, kernel, add=True)
 
 
 def blocks_of_pixels(rows: Tensor, *, as_they_are: bool = False) -> list[Tensor]:
@@ -379,6 +382,11 @@ class PixelSum:
             total = self._total + term
             self._excess = (total - self._total) - term
             self._total = total
+
+    def join(self, other: PixelSum) -> None:
+        """Add what ``other`` has added up."""
+        if other:
+            self.add(other.total.unsqueeze(0))
 
     def __bool__(self) -> bool:
         """Whether anything was added."""

@@ -17,21 +17,23 @@ from restorecli.networks.hint import HINT, EncoderBlock
 from restorecli.networks.restormer import Restormer
 from restorecli.networks.strips.attention import (
     ATTENTIONS,
-    KEEP_BYTES,
     KEPT,
     Features,
     feed_forward,
 )
+from restorecli.networks.strips.memory import ROOMY, TIDIED_BYTES, Room
 from restorecli.networks.strips.picture import Entrance, PaddedImage, Rows, picture_gain
 from restorecli.networks.strips.rows import (
     Kernel,
     Strip,
-    add_in_place,
+    Terms,
+    add_terms,
     convolve3x3,
     kernel_of,
     pointwise,
     strips_of,
 )
+from restorecli.networks.strips.workers import Sections, Workers
 
 Progress = Callable[[float], None]
 
@@ -83,7 +85,7 @@ def restored_rows(
     *,
     strip_rows: int,
     dtype: torch.dtype,
-    keep_bytes: int = KEEP_BYTES,
+    room: Room = ROOMY,
     gain: Tensor | None = None,
     on_progress: Progress = lambda share: None,
 ) -> Iterator[tuple[int, Tensor]]:
@@ -98,10 +100,10 @@ def restored_rows(
             device; asked twice for every row, and once more for an unknown ``gain``, and for an
             affine head.
         size: (H, W) of the image, any from 1.
-        strip_rows: Rows of the widest features at a time, of others twice as many; at least 1. With
-            a packing, a row of features is as many rows of the picture.
+        strip_rows: Rows of the widest features at a time in each thread, of others twice as many;
+            at least 1. With a packing, a row of features is as many rows of the picture.
         dtype: Precision of the features.
-        keep_bytes: What two passes need is kept from the first where it takes no more than this.
+        room: What it may take beside the strips; on a processor no more threads than torch uses.
         gain: (1,), of the network's tone curve: for a tile, that of the whole picture. That of
             the image when ``None``.
         on_progress: Told what share of the work was just done; the shares add up to 1.
@@ -125,15 +127,17 @@ def restored_rows(
         on_progress(passes / work)
 
     wide = torch.empty(height, width, 2 * dim, dtype=dtype, device=device)
-    apply = partial(through, keep_bytes=keep_bytes)
-    cache = lower_levels(network, image, wide, strip_rows, apply=apply, tick=tick)
-    tidy_heap(wide.nbytes)
-    for stage in (network.decoder_level1, network.refinement):
-        cache = apply(stage, wide, strip_rows, cache, lambda passes: tick(WIDE_WORK * passes))
-    if not network.ends.affine:
-        yield from output_rows(network, wide, image, strip_rows)
-        return
-    values, guide = plane_values(network, wide, image, strip_rows)
+    apply = partial(through, keep_bytes=room.keep_bytes)
+    with Workers(device, height * width, room.workers) as crew:
+        cache = lower_levels(network, image, wide, strip_rows, crew, apply=apply, tick=tick)
+        tidy_heap(wide.nbytes)
+        sections = crew.sections(height, strip_rows)
+        for stage in (network.decoder_level1, network.refinement):
+            cache = apply(stage, wide, sections, cache, lambda passes: tick(WIDE_WORK * passes))
+        if not network.ends.affine:
+            yield from output_rows(network, wide, image, sections)
+            return
+        values, guide = plane_values(network, wide, image, sections)
     plane_bytes = wide.nbytes
     del wide  # the maps take its place
     tidy_heap(plane_bytes)
@@ -168,6 +172,7 @@ def lower_levels(
     image: Entrance,
     wide: Tensor,
     strip_rows: int,
+    workers: Workers,
     *,
     apply: Callable[..., Tensor | None],
     tick: Progress,
@@ -187,23 +192,25 @@ def lower_levels(
     latent = lower[-level1.numel() // 8 :].view(height // 8, width // 8, 8 * dim)
     rows = 2 * strip_rows  # everywhere but in the decoder's first level: as many bytes a strip
     first = wide.view(torch.float32) if begins_in_float32(network, wide) else level1  # (H, W, D)
-    embed(network, image, first, strip_rows)
-    cache = apply(network.encoder_level1, first, rows, None, tick)
-    down(network.down1_2, first, level2, rows)
+    sections = [workers.sections(x.shape[0], rows) for x in (first, level2, level3, latent)]
+    embed(network, image, first, workers.sections(height, strip_rows))
+    cache = apply(network.encoder_level1, first, sections[0], None, tick)
+    down(network.down1_2, first, level2, sections[1])
     if first is not level1:
         for strip in reversed(strips_of(height, rows)):  # which lie over each other in memory
             level1[strip.start : strip.stop] = first[strip.start : strip.stop].clone()
-    cache = apply(network.encoder_level2, level2, rows, cache, tick)
-    down(network.down2_3, level2, level3, rows)
-    cache = apply(network.encoder_level3, level3, rows, cache, tick)
-    down(network.down3_4, level3, latent, rows)
-    cache = apply(network.latent, latent, rows, cache, tick)
-    up_and_reduce(network.up4_3, network.reduce_chan_level3, latent, level3, rows)
-    cache = apply(network.decoder_level3, level3, rows, cache, tick)
-    up_and_reduce(network.up3_2, network.reduce_chan_level2, level3, level2, rows)
-    cache = apply(network.decoder_level2, level2, rows, cache, tick)
+    cache = apply(network.encoder_level2, level2, sections[1], cache, tick)
+    down(network.down2_3, level2, level3, sections[2])
+    cache = apply(network.encoder_level3, level3, sections[2], cache, tick)
+    down(network.down3_4, level3, latent, sections[3])
+    cache = apply(network.latent, latent, sections[3], cache, tick)
+    up_and_reduce(network.up4_3, network.reduce_chan_level3, latent, level3, sections[3])
+    cache = apply(network.decoder_level3, level3, sections[2], cache, tick)
+    up_and_reduce(network.up3_2, network.reduce_chan_level2, level3, level2, sections[2])
+    cache = apply(network.decoder_level2, level2, sections[1], cache, tick)
     tidy_heap(wide.nbytes)  # of holes that strips of the levels below have left
-    up_and_concatenate(network.up2_1, level2, level1, wide, strip_rows)
+    narrow = workers.sections(height // 2, strip_rows)  # half as wide as what it becomes
+    up_and_concatenate(network.up2_1, level2, level1, wide, narrow)
     return cache
 
 
@@ -219,7 +226,6 @@ def begins_in_float32(network: Restormer | HINT, wide: Tensor) -> bool:
     return wide.element_size() < 4 and [type(block) for block in level] == [EncoderBlock]
 
 
-TIDIED_BYTES = 2**26  # of the widest plane
 WIDE_WORK = 4  # of a pass over the decoder's first level, in passes over any other level
 
 
@@ -244,7 +250,7 @@ def passes_of(block: nn.Module) -> int:
 def through(
     blocks: Iterable[Any],
     x: Tensor,
-    strip_rows: int,
+    sections: Sections,
     cache: Tensor | None,
     tick: Progress,
     *,
@@ -254,25 +260,39 @@ def through(
 
     ``tick`` is told the passes over ``x`` that were just made, strip by strip in fractions.
     """
-    strips = strips_of(x.shape[0], strip_rows)
     for block in blocks:
         if not isinstance(block, EncoderBlock):
             attend = ATTENTIONS[type(block.attn)]
             kept = KEPT.get(type(block.attn), 0) * x.nbytes
-            features = Features(x, block.norm1, strips, keep=kept <= keep_bytes)
+            features = Features(x, block.norm1, sections, keep=kept <= keep_bytes)
             change, cache = attend(block.attn, features, cache)
             tick(1)
-            add_in_place(x, change, strips, tick)
+            add_in_place(x, change, sections, tick)
             del features, change  # and their buffers
-        add_in_place(x, feed_forward(block.ffn, Features(x, block.norm2, strips)), strips, tick)
+        change = feed_forward(block.ffn, Features(x, block.norm2, sections))
+        add_in_place(x, change, sections, tick)
     return cache
 
 
-def embed(network: Restormer | HINT, image: Entrance, level1: Tensor, strip_rows: int) -> None:
+def add_in_place(
+    x: Tensor, change: Callable[[Strip], Terms], sections: Sections, tick: Progress
+) -> None:
+    """Add to every strip of ``x`` (H, W, C) its change, in place.
+
+    A change may depend on the *old* rows of a strip and its halo, if it looks at fresh rows only.
+    After each strip ``tick`` is told the share of the strips that it is.
+    """
+    sections.each(lambda strip: add_terms(x, strip, change(strip)), tick)
+
+
+def embed(network: Restormer | HINT, image: Entrance, level1: Tensor, sections: Sections) -> None:
     """``PatchEmbed``: ``image`` → ``level1`` (H, W, D)."""
-    for strip in strips_of(image.height, strip_rows):
-        rows = image.packed(strip.top, strip.bottom)
+
+    def put(strip: Strip, rows: Tensor) -> None:
         level1[strip.start : strip.stop] = embedded(network, rows, strip, level1.dtype)
+
+    for _ in sections.in_order(lambda strip: image.packed(strip.top, strip.bottom), put):
+        pass
 
 
 def embedded(network: Restormer | HINT, rows: Tensor, strip: Strip, dtype: torch.dtype) -> Tensor:
@@ -285,16 +305,19 @@ def embedded(network: Restormer | HINT, rows: Tensor, strip: Strip, dtype: torch
     return convolve3x3(rows, kernel_of(network.patch_embed.proj, own), strip).to(dtype)
 
 
-def down(downsample: Downsample, x: Tensor, small: Tensor, strip_rows: int) -> None:
-    """``small`` = ``Downsample`` of ``x``: (H, W, C) → (H/2, W/2, 2C)."""
+def down(downsample: Downsample, x: Tensor, small: Tensor, sections: Sections) -> None:
+    """``small`` = ``Downsample`` of ``x``: (H, W, C) → (H/2, W/2, 2C); sections of ``small``."""
     height = x.shape[0]
     kernel = kernel_of(downsample.body[0], x.dtype)
-    for strip in strips_of(height // 2, strip_rows):
+
+    def put(strip: Strip) -> None:
         large = Strip(2 * strip.start, 2 * strip.stop, height)
         y = convolve3x3(x[large.top : large.bottom], kernel, large)  # (2r, W, C/2)
         target = torch.unflatten(small[strip.start : strip.stop], -1, (-1, 2, 2))
         for i, j in product(range(2), repeat=2):  # each (r, W/2, C/2); one copy takes longer
             target[..., i, j] = y[i::2, j::2]
+
+    sections.each(put)
 
 
 def upsampled(kernel: Kernel, x: Tensor, strip: Strip) -> Tensor:
@@ -305,22 +328,25 @@ def upsampled(kernel: Kernel, x: Tensor, strip: Strip) -> Tensor:
 
 
 def up_and_reduce(
-    upsample: Upsample, reduce: nn.Conv2d, x: Tensor, skip: Tensor, strip_rows: int
+    upsample: Upsample, reduce: nn.Conv2d, x: Tensor, skip: Tensor, sections: Sections
 ) -> None:
     """``skip`` = 1×1 convolution of ``x`` upsampled and ``skip``, concatenated.
 
     Shape:
-        x: (H/2, W/2, 2C); skip: (H, W, C), overwritten.
+        x: (H/2, W/2, 2C), of the sections; skip: (H, W, C), overwritten.
     """
     up, reduction = kernel_of(upsample.body[0], x.dtype), kernel_of(reduce, x.dtype)
-    for strip in strips_of(x.shape[0], strip_rows):
+
+    def put(strip: Strip) -> None:
         target = skip[2 * strip.start : 2 * strip.stop]
         large = upsampled(up, x, strip)
         target.copy_(pointwise(torch.cat([large, target], -1), reduction))
 
+    sections.each(put)
+
 
 def up_and_concatenate(
-    upsample: Upsample, x: Tensor, skip: Tensor, wide: Tensor, strip_rows: int
+    upsample: Upsample, x: Tensor, skip: Tensor, wide: Tensor, sections: Sections
 ) -> None:
     """``wide`` = ``x`` upsampled and ``skip``, concatenated.
 
@@ -328,36 +354,48 @@ def up_and_concatenate(
     row i of ``wide`` ends before row i + 1 of ``skip`` begins.
 
     Shape:
-        x: (H/2, W/2, 2C); skip: (H, W, C); wide: (H, W, 2C), overwritten.
+        x: (H/2, W/2, 2C), of the sections; skip: (H, W, C); wide: (H, W, 2C), overwritten.
     """
     channels = skip.shape[-1]
     kernel = kernel_of(upsample.body[0], x.dtype)
-    for strip in strips_of(x.shape[0], strip_rows):
-        start, stop = 2 * strip.start, 2 * strip.stop
-        kept = skip[start:stop].clone()
-        target = wide[start:stop]
-        target[..., :channels] = upsampled(kernel, x, strip)
+
+    def rows_of(strip: Strip) -> slice:
+        return slice(2 * strip.start, 2 * strip.stop)
+
+    strips = sections.in_order(
+        lambda strip: skip[rows_of(strip)].clone(),
+        lambda strip, kept: (kept, upsampled(kernel, x, strip)),
+    )
+    for strip, (kept, large) in strips:
+        target = wide[rows_of(strip)]
+        target[..., :channels] = large
         target[..., channels:] = kept
 
 
 def output_rows(
-    network: Restormer | HINT, x: Tensor, image: Entrance, strip_rows: int
+    network: Restormer | HINT, x: Tensor, image: Entrance, sections: Sections
 ) -> Iterator[tuple[int, Tensor]]:
     """Last convolution and residual head: ``x`` (h, w, 2D) → (out_channels, r, W) by strips.
 
     The head works in the precision of the image.
     """
     (height, width), packing = image.image.size, network.ends.packing
-    for strip in strips_of(x.shape[0], strip_rows):
+
+    def read(strip: Strip) -> tuple[Tensor, Tensor | None]:
+        return image.picture(strip.start, strip.stop), skipped(network, image, strip)
+
+    def result(strip: Strip, given: tuple[Tensor, Tensor | None]) -> Tensor:
+        picture, around = given
+        values = last_values(network, x, around, strip).to(picture.dtype)
+        return network.ends.result(values.unsqueeze(0), picture.unsqueeze(0)).squeeze(0)
+
+    for strip, y in sections.in_order(read, result):
         if packing * strip.start < height:
-            picture = image.picture(strip.start, strip.stop)
-            values = last_values(network, x, image, strip).to(picture.dtype)
-            y = network.ends.result(values.unsqueeze(0), picture.unsqueeze(0)).squeeze(0)
             yield packing * strip.start, y[:, : height - packing * strip.start, :width]
 
 
 def plane_values(
-    network: Restormer | HINT, x: Tensor, image: Entrance, strip_rows: int
+    network: Restormer | HINT, x: Tensor, image: Entrance, sections: Sections
 ) -> tuple[Tensor, Tensor]:
     """What ``output`` gives for all of ``x`` (h, w, 2D), and what leads a guided filter.
 
@@ -365,12 +403,18 @@ def plane_values(
         → (1, last_channels, h, w) and (1, inp_channels, h, w), in the precision of sums over
         pixels.
     """
-    strips, dtype = strips_of(x.shape[0], strip_rows), statistics_dtype(x)
+    dtype = statistics_dtype(x)
     values = x.new_empty(1, network.ends.last_channels, *x.shape[:2], dtype=dtype)
-    for strip in strips:
-        values[0, :, strip.start : strip.stop] = last_values(network, x, image, strip)
-    packed = (image.packed(strip.start, strip.stop).unsqueeze(0) for strip in strips)
-    return values, torch.cat([network.ends.guide(rows).to(dtype) for rows in packed], 2)
+
+    def read(strip: Strip) -> tuple[Tensor, Tensor | None]:
+        return image.packed(strip.start, strip.stop), skipped(network, image, strip)
+
+    def guide(strip: Strip, given: tuple[Tensor, Tensor | None]) -> Tensor:
+        packed, around = given
+        values[0, :, strip.start : strip.stop] = last_values(network, x, around, strip)
+        return network.ends.guide(packed.unsqueeze(0)).to(dtype)
+
+    return values, torch.cat([rows for _, rows in sections.in_order(read, guide)], 2)
 
 
 def corrected_rows(
@@ -393,12 +437,21 @@ def corrected_rows(
             yield packing * strip.start, y[:, : height - packing * strip.start, :width]
 
 
-def last_values(network: Restormer | HINT, x: Tensor, image: Entrance, strip: Strip) -> Tensor:
+def skipped(network: Restormer | HINT, image: Entrance, strip: Strip) -> Tensor | None:
+    """What the skip to the end of a dual-pixel network takes: (first_channels, r', w)."""
+    if not (isinstance(network, Restormer) and network.dual_pixel_task):
+        return None
+    outer = strip.haloed
+    return image.packed(outer.top, outer.bottom)
+
+
+def last_values(
+    network: Restormer | HINT, x: Tensor, around: Tensor | None, strip: Strip
+) -> Tensor:
     """What ``output`` gives for ``strip`` of ``x`` (h, w, 2D): (last_channels, r, w)."""
     rows = x[strip.top : strip.bottom]
-    if isinstance(network, Restormer) and network.dual_pixel_task:
-        outer = strip.haloed
-        first = embedded(network, image.packed(outer.top, outer.bottom), outer, x.dtype)
+    if around is not None:
+        first = embedded(network, around, strip.haloed, x.dtype)
         rows = pointwise(first, kernel_of(network.skip_conv, x.dtype)).add_(rows)
     rows = rows.to(statistics_dtype(rows))
     return convolve3x3(rows, kernel_of(network.output, rows.dtype), strip).permute(2, 0, 1)
