@@ -31,7 +31,7 @@ def three_threads(monkeypatch):
 
 
 @pytest.mark.usefixtures("three_threads")
-@pytest.mark.parametrize("strip_rows", [3, 8, 1000])
+@pytest.mark.parametrize("strip_rows", [3, 1000])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_threads_that_share_rows_give_the_plain_forward_pass(name, strip_rows):
     network = lively(NETWORKS[name]()).double()
@@ -109,7 +109,7 @@ def test_rows_are_read_from_the_top_and_told_by_the_thread_that_asks():
 
 
 @pytest.mark.usefixtures("three_threads")
-def test_each_worker_uses_one_core_and_the_caller_all_again():
+def test_all_use_one_core_inside_and_what_they_did_outside():
     with Workers(CPU, 64 * 64) as crew:
         meeting = threading.Barrier(3, timeout=20)
 
@@ -118,14 +118,34 @@ def test_each_worker_uses_one_core_and_the_caller_all_again():
             return threading.current_thread(), torch.get_num_threads()
 
         found = crew.each(seen, [1, 2, 3], workers.silent)
+        inside = torch.get_num_threads()
+        with crew.outside():
+            outside = torch.get_num_threads()
         later = []
         other = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
         other.start()
         other.join()
     assert len({thread for thread, _ in found}) == 3
     assert [count for _, count in found] == [1, 1, 1]
+    assert (inside, outside) == (1, 3)
     assert torch.get_num_threads() == 3
     assert later == [3]
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_whoever_takes_rows_has_the_threads_that_torch_had():
+    network = lively(NETWORKS["hint packed"]())
+    image = image_for(network, 160, 32).float()[0]
+    parts = restored_rows(
+        network,
+        lambda top, bottom: image[:, top:bottom],
+        (160, 32),
+        strip_rows=8,
+        dtype=image.dtype,
+    )
+    assert {torch.get_num_threads() for _ in zip(range(2), parts, strict=False)} == {3}
+    parts.close()  # not taken to the end
+    assert torch.get_num_threads() == 3
 
 
 @pytest.mark.usefixtures("three_threads")

@@ -135,7 +135,9 @@ def restored_rows(
         for stage in (network.decoder_level1, network.refinement):
             cache = apply(stage, wide, sections, cache, lambda passes: tick(WIDE_WORK * passes))
         if not network.ends.affine:
-            yield from output_rows(network, wide, image, sections)
+            for start, rows in output_rows(network, wide, image, sections):
+                with crew.outside():
+                    yield start, rows
             return
         values, guide = plane_values(network, wide, image, sections)
     plane_bytes = wide.nbytes

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from queue import SimpleQueue
-from threading import Barrier
+from threading import Barrier, Thread
 from types import TracebackType
 from typing import TypeVar
 
@@ -42,9 +43,10 @@ class StoppedError(Exception):
 class Workers:
     """The threads, from entering to leaving the context: as many as torch may use of a processor.
 
-    Their operations use one core each, so that their number does not change how values are rounded;
-    those of the thread that enters go on using all. A small picture has fewer workers, and another
-    device does all in the thread that enters.
+    Their operations use one core each, so that their number does not change how values are rounded,
+    and so do those of the thread that enters: the threads of OpenMP that it would start stay awake
+    for a while, on cores that workers need. A small picture has fewer workers, and another device
+    does all in the thread that enters.
 
     Args:
         device: Where the features are.
@@ -66,15 +68,22 @@ class Workers:
         meeting = Barrier(self.count + 1)
         try:
             for _ in range(self.count):
-                self._pool.submit(_use_one_core, meeting)
+                self._pool.submit(_begin, meeting)
         except RuntimeError:  # the system allows no more threads
             meeting.abort()
             self._pool.shutdown()
             self._pool, self.count = None, 1
         else:
             meeting.wait()
-            torch.set_num_threads(self._threads)  # what threads begin with that others start
+            self._use_one_core()
         return self
+
+    def _use_one_core(self) -> None:
+        """Operations of this thread use one core; of threads that others start, all."""
+        torch.set_num_threads(1)  # of this thread, and what later ones begin with
+        later = Thread(target=torch.set_num_threads, args=(self._threads,))
+        later.start()
+        later.join()
 
     def __exit__(
         self,
@@ -84,6 +93,19 @@ class Workers:
     ) -> None:
         if self._pool is not None:
             self._pool.shutdown()
+            torch.set_num_threads(self._threads)
+
+    @contextmanager
+    def outside(self) -> Iterator[None]:
+        """For what others do meanwhile: their operations use as many cores as before."""
+        if self._pool is None:
+            yield
+            return
+        torch.set_num_threads(self._threads)
+        try:
+            yield
+        finally:
+            self._use_one_core()
 
     def sections(self, height: int, strip_rows: int) -> Sections:
         """Rows of a plane for each worker, in strips of ``strip_rows`` at most.
@@ -141,7 +163,7 @@ def results_of(futures: Sequence[Future[R]]) -> list[R]:
     return [future.result() for future in futures]
 
 
-def _use_one_core(meeting: Barrier) -> None:
+def _begin(meeting: Barrier) -> None:
     """Operations of this thread use one core; all workers meet, so that each is another thread."""
     torch.get_num_threads()  # takes over the number of the process, which would come later
     torch.set_num_threads(1)
