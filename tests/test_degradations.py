@@ -40,10 +40,14 @@ def test_the_result_is_a_picture_of_the_same_size(name, clean):
 
 
 def test_gaussian_noise_has_every_level_up_to_the_largest(flat):
-    deviations = [float((s - flat).std()) * 255 for s in samples(noise.gaussian, flat, 200)]
+    deviations = [float((s - flat).std()) * 255 for s in samples(noise.gaussian, flat, 1000)]
     assert min(deviations) < 3
     assert 50 < max(deviations) < noise.LARGEST_SIGMA * 1.03
-    assert np.mean(deviations) == pytest.approx(noise.LARGEST_SIGMA / 2, rel=0.1)
+    low, high = noise.USUAL_SIGMAS
+    usual = np.mean([low <= deviation <= high for deviation in deviations])
+    others = (high - low) / noise.LARGEST_SIGMA  # of those of any level, as many are usual
+    expected = noise.USUAL_SHARE + (1 - noise.USUAL_SHARE) * others
+    assert usual == pytest.approx(expected, abs=0.05)
 
 
 def test_half_of_the_gaussian_samples_are_not_clipped():

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from restorecli.degradations.rain import MAP_PX, Rain, streak_map
 from restorecli.degradations.snow import Snow
-from restorecli.networks.loss import balanced, loss_of
+from restorecli.networks.loss import balanced, loss_of, root_mean_squares_of
 from tests.conftest import TINY
 from training import ablation, export, pack, tasks
 from training import train as trainer
@@ -116,6 +116,21 @@ def test_the_loss_of_a_constant_shift_is_known():
     expected = 0.5 + 0.03 * (0.5 * 8) / 40
     assert loss_of(shifted, clean, 0.03).item() == pytest.approx(expected, rel=1e-5)
     assert loss_of(clean, clean, 0.03).item() == 0
+
+
+def test_squared_errors_that_are_balanced_have_the_gradient_of_psnr():
+    generator = torch.Generator().manual_seed(0)
+    clean = torch.rand(3, 3, 8, 8, generator=generator)
+    restored = clean + torch.tensor([0.01, 0.1, 0.3])[:, None, None, None] * torch.randn(
+        clean.shape, generator=generator
+    )
+    restored.requires_grad_()
+    balanced(root_mean_squares_of(restored, clean), 0).backward()
+    found = restored.grad.clone()
+    restored.grad = None
+    torch.log10((restored - clean).square().mean((1, 2, 3))).sum().backward()
+    scale = found.norm() / restored.grad.norm()
+    torch.testing.assert_close(found, scale * restored.grad, rtol=1e-2, atol=1e-6)
 
 
 def test_a_balanced_loss_counts_every_picture_by_the_inverse_of_its_own():

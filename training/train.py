@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from restorecli.machine.allocator import keep_freed_memory
 from restorecli.networks import NETWORKS
-from restorecli.networks.loss import FFT_WEIGHT, balanced, losses_of
+from restorecli.networks.loss import FFT_WEIGHT, balanced, losses_of, root_mean_squares_of
 from training.data import Batches, add_sources, load_pairs, load_photographs
 from training.stepping import EAGER_STEPS, Stepper
 from training.tasks import NETWORKS as KINDS
@@ -40,6 +40,7 @@ LOG_EVERY = 50  # steps
 SAVE_EVERY_S = 120
 UNSEEN_STEP = 10**9  # no run is as long, so its samples are new
 UNSEEN_BATCHES = 4
+LOSSES = ("absolute", "squared")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,7 @@ class Recipe:
     weight_decay: float = 1e-4
     clip_norm: float = 0.5
     ema: float = 0.999
+    loss: str = "absolute"  # or "squared": root mean square errors, without amplitudes
     fft_weight: float = FFT_WEIGHT
     balance: float = 0.0  # see networks.loss.balanced; 0: every sample counts by its error
 
@@ -112,7 +114,10 @@ class Training(Stepper):
         """Loss of a batch: uint8 (B, 3, p, p) each → scalar, float32."""
         x, y = degraded.float() / 255, clean.float() / 255
         restored, rough = self.forward(x)
-        losses = losses_of(restored, y, self.recipe.fft_weight)
+        if self.recipe.loss == "squared":
+            losses = root_mean_squares_of(restored, y)
+        else:
+            losses = losses_of(restored, y, self.recipe.fft_weight)
         loss = balanced(losses, self.recipe.balance) if self.recipe.balance else losses.mean()
         return loss if rough is None else loss + self.smoothness * rough
 
@@ -301,6 +306,8 @@ def main() -> None:
         start, digest = safetensors.torch.load(data), hashlib.sha256(data).hexdigest()
         refuse_other_order(args.start, task_of(args.task, args.network).options)
     names = {field.name for field in fields(Recipe)} - {"start_sha256"}
+    if args.loss not in LOSSES:
+        raise SystemExit(f"--loss must be one of {', '.join(LOSSES)}.")
     recipe = Recipe(**{name: getattr(args, name) for name in names}, start_sha256=digest)
     run = Run(
         out=args.out,

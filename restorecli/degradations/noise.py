@@ -14,14 +14,19 @@ import numpy as np
 
 from restorecli.degradations.common import Image, Plane, from_linear, jpeg, to_linear
 
-LARGEST_SIGMA = 55.0  # of 255
+LARGEST_SIGMA, USUAL_SIGMAS = 55.0, (5.0, 30.0)  # of 255
+USUAL_SHARE = 0.65
 SHOT = (3e-4, 6e-2)  # a of the variance a·x + b
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def gaussian(clean: Image, rng: np.random.Generator) -> Image:
-    """White noise, σ uniform up to ``LARGEST_SIGMA``; clipped as in a file, or not."""
-    sigma = rng.uniform(0, LARGEST_SIGMA) / 255
+    """White noise, σ mostly in ``USUAL_SIGMAS``, else any up to ``LARGEST_SIGMA``.
+
+    Clipped as in a file, or not.
+    """
+    sigmas = USUAL_SIGMAS if rng.random() < USUAL_SHARE else (0, LARGEST_SIGMA)
+    sigma = rng.uniform(*sigmas) / 255
     noisy = clean + sigma * rng.standard_normal(clean.shape, np.float32)
     noisy = np.clip(noisy, 0, 1) if rng.random() < 0.5 else noisy
     return noisy.astype(np.float32)
@@ -74,8 +79,8 @@ def correlated(shape: tuple[int, int], blur_px: float, rng: np.random.Generator)
 
 
 def any_noise(clean: Image, rng: np.random.Generator) -> Image:
-    """White noise or a camera's, half each: what one blind network learns to remove."""
-    return np.clip(gaussian(clean, rng), 0, 1) if rng.random() < 0.5 else any_camera(clean, rng)
+    """White noise or a camera's, 7 to 3: what one blind network learns to remove."""
+    return np.clip(gaussian(clean, rng), 0, 1) if rng.random() < 0.7 else any_camera(clean, rng)
 
 
 def mosaic_noise(linear: Image, shot: float, read: float, rng: np.random.Generator) -> Image:
