@@ -35,13 +35,14 @@ from benchmarks.common import (
     wait_for,
 )
 from restorecli.machine.allocator import keep_freed_memory
-from restorecli.networks.strips import resident_bytes, restore_by_strips
+from restorecli.networks.strips import kernels, resident_bytes, restore_by_strips
 
 ALLOCATORS = {
     "kept": "freed memory is kept by all, as the command sets it",
     "default": "glibc as it is, for all",
     "own": "each one's default: kept for this project, glibc as it is for the authors' code",
 }
+WITHOUT = "no kernels"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,8 @@ def main() -> None:
     if not has_device(options.device):
         return
     ways = [f"strips {rows} {dtype}" for rows in options.strip_rows for dtype in options.dtype]
+    if options.without_kernels:
+        ways = [form for way in ways for form in (way, f"{way} {WITHOUT}")]
     if not options.no_plain:
         ways.insert(0, "plain")
     if options.authors:
@@ -68,7 +71,7 @@ def main() -> None:
     print(f"allocator: {ALLOCATORS[options.allocator]}; {options.repeats} runs each, in turn")
     print(f"difference: largest, from {ways[0]}")
     print(
-        f"{'size':>11} {'way':>18} {'median s':>9} {'min s':>8} {'max s':>8} {'times':>6} "
+        f"{'size':>11} {'way':>27} {'median s':>9} {'min s':>8} {'max s':>8} {'times':>6} "
         f"{'peak MB':>8} {'formula':>8} {'difference':>11}"
     )
     for height, width in options.sizes:
@@ -78,7 +81,7 @@ def main() -> None:
             seconds = [run.seconds for run in runs[way]]
             median = statistics.median(seconds)
             print(
-                f"{f'{height}x{width}':>11} {way:>18} {median:9.3f} {min(seconds):8.3f} "
+                f"{f'{height}x{width}':>11} {way:>27} {median:9.3f} {min(seconds):8.3f} "
                 f"{max(seconds):8.3f} {first / median:6.2f} "
                 f"{max(run.peak_bytes for run in runs[way]) / 1e6:8.1f} "
                 f"{runs[way][0].predicted_bytes / 1e6:8.1f} "
@@ -98,6 +101,9 @@ def parsed_options() -> argparse.Namespace:
     )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--no-plain", action="store_true", help="strips only")
+    parser.add_argument(
+        "--without-kernels", action="store_true", help="each way of strips in PyTorch alone, too"
+    )
     parser.add_argument("--allocator", choices=ALLOCATORS, default="kept")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument(
@@ -180,7 +186,9 @@ def evaluation(
         return without_memory(network), 0
     if way == "plain":
         return torch.no_grad()(network), 0
-    _, rows, name = way.split()
+    _, rows, name, *form = way.split(maxsplit=3)
+    if form == [WITHOUT]:
+        kernels.kinds_with_kernels = frozenset  # in this process, which has one way
     strip_rows, dtype = int(rows), DTYPES[name]
     need = resident_bytes(
         network,

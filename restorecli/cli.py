@@ -30,6 +30,7 @@ from restorecli.errors import EXIT_CODES, EXIT_INTERRUPTED, RestoreError
 from restorecli.machine import streams
 from restorecli.machine.allocator import collect_rarely
 from restorecli.machine.cores import wait_asleep
+from restorecli.machine.load import WATCH
 from restorecli.machine.start import leave_out_what_compiles
 
 app = App(
@@ -92,6 +93,7 @@ def main() -> None:
     streams.end_as_interrupted()
     collect_rarely()
     wait_asleep()
+    WATCH.begin()
     leave_out_what_compiles()
     atexit.register(gc.freeze)  # the last search for cycles, among all of torch, takes 0.3 s
     try:

@@ -21,6 +21,7 @@ from restorecli.engine import engine as engines
 from restorecli.engine.settings import EngineSettings
 from restorecli.errors import DeviceError, InputError, OutputError, UsageError, WeightsError
 from restorecli.networks import NETWORKS
+from restorecli.networks.strips import kernels, memory
 from restorecli.runs.manifest import LOCK, MANIFEST
 from restorecli.weights import CheckpointFile, ChosenModel, registry
 from tests.conftest import TINY, pixels_of, save_weights
@@ -327,8 +328,9 @@ def test_little_free_memory_means_tiles(cli, photo_file, identity_weights, tmp_p
 
 
 def test_max_memory_means_lower_strips_then_tiles_and_is_obeyed(cli, photo_file, monkeypatch):
-    held = 300_000_000
-    monkeypatch.setattr(engines, "held_bytes", lambda device: held)
+    has_kernels = kernels.usable(torch.device("cpu"), torch.float32)
+    held = 300_000_000 + has_kernels * memory.KERNEL_BYTES
+    monkeypatch.setattr(engines, "held_bytes", lambda device: 300_000_000)
     path = photo_file("a.png", 600, 500)
     rows = {}
     for extra_mb in (1000, 90, 55):

@@ -228,3 +228,12 @@ def test_automatic_precision_is_that_of_the_network_and_not_of_a_file_of_ones_ow
     assert precision(entry=entry) == "bf16"
     assert precision(entry=entry, file=CheckpointFile(entry.path)) == "fp32"
     assert precision(entry=entry.model_copy(update={"bfloat16": None})) == "fp32"
+
+
+def test_a_network_that_sorts_channels_for_each_picture_stays_in_float32():
+    entry = registry()["hint-dehaze-packed"]
+    record = half_precision(entry.sha256, loss_db=0, largest_difference=1)
+    close = entry.model_copy(update={"bfloat16": record})
+    assert not close.is_close_in_bfloat16
+    one_order = {**close.options, "sort_channels": False}
+    assert close.model_copy(update={"options": one_order}).is_close_in_bfloat16

@@ -12,7 +12,7 @@ from training.testsets import SETS, Pair
 ENTRY = """
 # kept
 [net]
-network = "hint"
+network = "restormer"
 tasks = ["derain"]
 source = "import:net.pth"
 licence = "MIT"

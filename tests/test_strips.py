@@ -105,6 +105,19 @@ def features_for(network: nn.Module, height: int, width: int):
     return image_for(network, packing * height, packing * width)
 
 
+def restored_strips(network, image, **options):
+    """The rows of ``image`` (C, H, W), restored a strip at a time, as they come."""
+    options = {"dtype": image.dtype, "strip_rows": 8} | options
+    return restored_rows(
+        network, lambda top, bottom: image[:, top:bottom], image.shape[1:], **options
+    )
+
+
+def by_strips(network, image, **options):
+    """``image`` (C, H, W), restored a strip at a time."""
+    return torch.cat([part for _, part in restored_strips(network, image, **options)], 1)
+
+
 def assert_same(network: nn.Module, x: torch.Tensor, strip_rows: int) -> None:
     with torch.no_grad():
         expected = network(x)
@@ -262,18 +275,10 @@ def test_what_is_kept_is_what_would_be_made_again(name):
     x = image_for(network, 24, 16).float()[0]
     network.float()
 
-    def restored(keep_bytes):
-        parts = restored_rows(
-            network,
-            lambda top, bottom: x[:, top:bottom],
-            (24, 16),
-            strip_rows=5,
-            dtype=torch.float32,
-            room=Room(keep_bytes),
-        )
-        return torch.cat([part for _, part in parts], 1)
-
-    assert torch.equal(restored(0), restored(10**9))
+    nothing, all_of_it = (
+        by_strips(network, x, strip_rows=5, room=Room(size)) for size in (0, 10**9)
+    )
+    assert torch.equal(nothing, all_of_it)
 
 
 @pytest.mark.parametrize(("vendor", "expected"), [("GenuineIntel", True), ("AuthenticAMD", False)])

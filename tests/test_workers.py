@@ -15,7 +15,16 @@ from restorecli.networks import HINT
 from restorecli.networks.strips import Room, resident_bytes, restored_rows, rows, workers
 from restorecli.networks.strips.rows import SUM_ROWS
 from restorecli.networks.strips.workers import LEAST_PIXELS, Workers, worker_count
-from tests.test_strips import NETWORKS, SMALL, assert_same, features_for, image_for, lively
+from tests.test_strips import (
+    NETWORKS,
+    SMALL,
+    assert_same,
+    by_strips,
+    features_for,
+    image_for,
+    lively,
+    restored_strips,
+)
 
 CPU = torch.device("cpu")
 
@@ -44,20 +53,10 @@ def test_threads_that_keep_nothing_give_the_same(name):
     network = lively(NETWORKS[name]()).double()
     image = features_for(network, 88, 24)[0]
 
-    def restored(room):
-        parts = restored_rows(
-            network,
-            lambda top, bottom: image[:, top:bottom],
-            image.shape[1:],
-            strip_rows=5,
-            dtype=image.dtype,
-            room=room,
-        )
-        return torch.cat([part for _, part in parts], 1)
-
-    alone = restored(Room(workers=1))
+    alone = by_strips(network, image, strip_rows=5, room=Room(workers=1))
     for room in (Room(0), Room(0, 2), Room()):
-        torch.testing.assert_close(restored(room), alone, rtol=0, atol=1e-10)
+        shared = by_strips(network, image, strip_rows=5, room=room)
+        torch.testing.assert_close(shared, alone, rtol=0, atol=1e-10)
 
 
 @pytest.mark.usefixtures("three_threads")
@@ -67,15 +66,8 @@ def test_threads_and_strips_change_no_value_of_bfloat16():
     image = image_for(network, 400, 328).float()[0]
 
     def restored(strip_rows, count):
-        parts = restored_rows(
-            network,
-            lambda top, bottom: image[:, top:bottom],
-            (400, 328),
-            strip_rows=strip_rows,
-            dtype=torch.bfloat16,
-            room=Room(workers=count),
-        )
-        return torch.cat([part for _, part in parts], 1)
+        room = Room(workers=count)
+        return by_strips(network, image, strip_rows=strip_rows, dtype=torch.bfloat16, room=room)
 
     first = restored(8, 1)
     for strip_rows, count in ((64, 1), (8, 2), (16, 3), (64, 3)):
@@ -136,13 +128,7 @@ def test_all_use_one_core_inside_and_what_they_did_outside():
 def test_whoever_takes_rows_has_the_threads_that_torch_had():
     network = lively(NETWORKS["hint packed"]())
     image = image_for(network, 160, 32).float()[0]
-    parts = restored_rows(
-        network,
-        lambda top, bottom: image[:, top:bottom],
-        (160, 32),
-        strip_rows=8,
-        dtype=image.dtype,
-    )
+    parts = restored_strips(network, image)
     assert {torch.get_num_threads() for _ in zip(range(2), parts, strict=False)} == {3}
     parts.close()  # not taken to the end
     assert torch.get_num_threads() == 3
@@ -184,14 +170,7 @@ def test_an_interruption_of_the_caller_ends_the_workers():
     def interrupted(_share):
         raise KeyboardInterrupt
 
-    parts = restored_rows(
-        network,
-        lambda top, bottom: image[:, top:bottom],
-        (160, 32),
-        strip_rows=8,
-        dtype=image.dtype,
-        on_progress=interrupted,
-    )
+    parts = restored_strips(network, image, on_progress=interrupted)
     with pytest.raises(KeyboardInterrupt):
         list(parts)
     assert threading.active_count() == before

@@ -15,6 +15,7 @@ PACKAGES = (
     "numpy",
     "pillow",
     "opencv-python-headless",
+    "llvmlite",
     "huggingface-hub",
     "typer",
     "rich",

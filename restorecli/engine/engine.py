@@ -36,8 +36,9 @@ from restorecli.images.photo import WHITE, Pixels
 from restorecli.images.tensors import as_gray, to_pixels, to_tensor
 from restorecli.limits import AUTO
 from restorecli.machine.allocator import give_back_freed_memory, keep_freed_memory
-from restorecli.machine.cores import default_threads
-from restorecli.networks.strips import Room, picture_gain, restored_rows
+from restorecli.machine.cores import default_threads, threads_are_given
+from restorecli.machine.load import WATCH
+from restorecli.networks.strips import Room, kernels, picture_gain, restored_rows
 from restorecli.weights import PublishedSetting
 from restorecli.weights.checkpoint import LoadedModel, load_model
 
@@ -60,6 +61,7 @@ class Engine:
     published: PublishedSetting | None = None  # that the other fields follow
     strength: float = 1.0  # of the change: 0 gives the picture back
     ensemble: bool = False  # the mean over ways to flip and turn the picture
+    yields: bool = False  # to other processes: fewer threads where they use the cores
     whole: Pixels | None = None  # of which only a part is restored: its tone and its way up count
 
     @property
@@ -268,7 +270,7 @@ class Engine:
                 (part.shape[0], part.shape[1]),
                 gain=gain,
                 strip_rows=plan.strip_rows,
-                room=Room(plan.keep_bytes, plan.workers),
+                room=Room(plan.keep_bytes, self._workers(plan, precision)),
                 dtype=precision,
                 on_progress=progress,
             )
@@ -291,6 +293,19 @@ class Engine:
             ramp_px=0 if self.published else None,  # the authors average
         )
 
+    def _workers(self, plan: Plan, precision: torch.dtype) -> int:
+        """Threads of ``plan`` for which others leave a core: those that share one are waited for.
+
+        In float32 their number decides on the last bits, and other processes must not.
+        """
+        if not self.yields or precision != torch.bfloat16:
+            return plan.workers
+        free = min(WATCH.free_cores(), plan.workers)
+        workers = max(1, round(free))
+        if workers < plan.workers:
+            log.debug("Threads %d: other processes leave %.1f cores.", workers, free)
+        return workers
+
 
 class SpoiledError(RestoreError):
     """A network gave what cannot be a picture."""
@@ -312,12 +327,14 @@ def prepare(settings: EngineSettings) -> Engine:
     if published := settings.published:
         tile, overlap_px, precision = published.tile_px, published.overlap_px, "fp32"
     keep_freed_memory()
+    WATCH.begin()
     torch.set_num_threads(settings.threads or default_threads(torch.get_num_threads()))
     chosen_device = choose_device(settings.device)
     entry = settings.model.entry
     is_close = bool(entry and entry.is_close_in_bfloat16 and settings.model.file is None)
     dtype = choose_precision(precision, chosen_device, half_is_close=is_close)
     _say_why(settings, precision, chosen_device, is_close=is_close)
+    kernels.make_ready(chosen_device, dtype)
     model = load_model(settings.model.entry, settings.model.file)
     if model.channels not in {1, 3}:
         raise WeightsError(
@@ -338,6 +355,7 @@ def prepare(settings: EngineSettings) -> Engine:
         published=published,
         strength=settings.strength,
         ensemble=settings.ensemble,
+        yields=not threads_are_given(settings.threads),
     )
 
 

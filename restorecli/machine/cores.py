@@ -31,9 +31,12 @@ def default_threads(found: int) -> int:
 
     It looks at the machine and the affinity, not at the quota; what the user has set stays.
     """
-    if any(name in os.environ for name in THREADS_OF_THE_USER):
-        return found
-    return min(found, available_cores())
+    return found if threads_are_given(None) else min(found, available_cores())
+
+
+def threads_are_given(asked: int | None) -> bool:
+    """Whether the user has said how many threads compute, as ``asked`` or by the environment."""
+    return asked is not None or any(name in os.environ for name in THREADS_OF_THE_USER)
 
 
 def wait_asleep() -> None:

@@ -16,6 +16,7 @@ def versions() -> dict[str, str]:
         "scikit-image",
         "opencv-python-headless",
         "pillow",
+        "llvmlite",
     ):
         try:
             found[name] = importlib.metadata.version(name)

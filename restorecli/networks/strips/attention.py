@@ -31,9 +31,11 @@ from restorecli.networks.glmha_restormer import (
 )
 from restorecli.networks.hint import HierarchicalAttention, channel_order, scatter_heads
 from restorecli.networks.restormer import ChannelAttention, attention_weights
+from restorecli.networks.strips import kernels
 from restorecli.networks.strips.rows import (
     EVERY_CHANNEL,
     SUM_ROWS,
+    Blur,
     Branch,
     Flow,
     Kernel,
@@ -41,13 +43,17 @@ from restorecli.networks.strips.rows import (
     Strip,
     Terms,
     blocks_of_pixels,
+    blur_of,
     branch_of,
-    gelu_in_place,
+    gated_by,
+    has_kernel,
     kernel_of,
+    line_of,
     multiplies_as_they_are,
     normalised,
-    pointwise,
     put_pointwise,
+    sums_of_squares,
+    weighted_sum,
 )
 from restorecli.networks.strips.workers import Sections
 
@@ -84,7 +90,7 @@ class Features:
         """Rows that are fresh in ``strip``, normalised once for all branches: (f, W, C)."""
         known = self._fresh.get(strip.first)
         if known is None or known[0] != strip:
-            known = strip, normalised(self._norm, self._rows(strip).to(self.dtype))
+            known = strip, normalised(self._norm, self._rows(strip), self.dtype)
             self._fresh[strip.first] = known
         return known[1]
 
@@ -108,7 +114,11 @@ class Features:
 
     def of(self, branch: Branch, *, gelu: bool = False) -> Callable[[Strip], Tensor]:
         """Features of ``branch``, for the strips of each section from the top: (r, W, K)."""
-        flows = {part[0].first: Flow(branch, gelu=gelu) for part in self.sections.parts}
+        return self.flowing(branch.mix, blur_of(branch, gelu=gelu))
+
+    def flowing(self, mix: Kernel, blur: Blur) -> Callable[[Strip], Tensor]:
+        """The same of a 1×1 convolution and what follows it: (r, W, K), as ``blur`` gives it."""
+        flows = {part[0].first: Flow(mix, blur) for part in self.sections.parts}
         return lambda strip: flows[strip.first](self.fresh(strip), strip)
 
     def twice(self, branch: Branch) -> Callable[[Strip], Tensor]:
@@ -129,23 +139,25 @@ class Features:
 def feed_forward(ffn: FeedForward, features: Features) -> Change:
     """``FeedForward`` by strips; the wide hidden features exist for one strip.
 
-    The halves are made apart, because GELU is several times faster on contiguous values.
+    Where no kernel makes both halves at once they are made apart, because GELU is several times
+    faster on contiguous values.
     """
     dtype = features.x.dtype
     hidden = ffn.project_out.in_channels
     gate, value = (
-        branch_of(ffn.project_in, ffn.dwconv, dtype, slice(start, start + hidden)).padded()
+        branch_of(ffn.project_in, ffn.dwconv, dtype, slice(start, start + hidden)).padded(
+            line_of(dtype, features.x.device)
+        )
         for start in (0, hidden)
     )
     lacking = gate.mix.weight.shape[0] - hidden
     project_out = kernel_of(ffn.project_out, dtype).for_more(lacking)
+    if has_kernel(gate):
+        blur = kernels.depthwise([gate.blur.weight, value.blur.weight], dtype)
+        gated = features.flowing(gate.mix.beside(value.mix), blur)
+        return lambda strip: [(gated(strip), project_out)]
     gates, values = features.of(gate, gelu=True), features.of(value)
-
-    def change(strip: Strip) -> Terms:
-        gated = gates(strip).mul_(values(strip))  # (r, W, hidden + lacking)
-        return [(gated, project_out)]
-
-    return change
+    return lambda strip: [(gates(strip).mul_(values(strip)), project_out)]
 
 
 def channel_attention(
@@ -192,8 +204,8 @@ def guided_low_rank_attention(
 
     def branch(start: int, stop: int) -> Branch:
         whole = branch_of(attention.kv, attention.kv_dwconv, scale.dtype, slice(start, stop))
-        mix, blur = whole.mix._replace(weight=whole.mix.weight * scale), whole.blur
-        return Branch(mix.to(dtype), blur.to(dtype))
+        mix = whole.mix._replace(weight=whole.mix.weight * scale)
+        return Branch(mix.to(dtype), whole.blur)
 
     key, value = branch(0, kept), branch(kept, 2 * kept)
     keys = features.of(key)
@@ -240,8 +252,13 @@ class HeadSums:
         for pixels in zip(blocks_of_pixels(query), blocks_of_pixels(key), strict=True):
             q, k = (torch.unflatten(part, 2, (self._heads, -1)) for part in pixels)
             self._gram.add(q.transpose(1, 2).mT @ k.transpose(1, 2))  # (b, heads, c, c')
-            self._q_squares.add(q.square_().sum(1))  # (b, heads, c)
-            self._k_squares.add(k.square_().sum(1))  # (b, heads, c')
+            squares = [self._squares(part, keep=False) for part in pixels]
+            self._q_squares.add(squares[0])
+            self._k_squares.add(squares[1])
+
+    def _squares(self, pixels: Tensor, *, keep: bool) -> Tensor:
+        """Σ x² of each head's channels: (b, n, heads·c) → (b, heads, c)."""
+        return sums_of_squares(pixels, keep=keep).unflatten(1, (self._heads, -1))
 
     def add_joint(self, query_key: Tensor, *, keep: bool = False) -> None:
         """Add a strip of q and k, head by head beside each other: (r, W, heads·2c).
@@ -259,9 +276,7 @@ class HeadSums:
         for block in blocks_of_pixels(query_key):
             q, k = torch.unflatten(block, 2, (self._heads, -1)).transpose(1, 2).chunk(2, -1)
             self._gram.add(q.mT @ k)  # (b, heads, c, c)
-            squares = block.square() if keep else block.square_()
-            squares = squares.sum(1).unflatten(1, (self._heads, -1))  # (b, heads, 2c)
-            q_squares, k_squares = squares.chunk(2, -1)
+            q_squares, k_squares = self._squares(block, keep=keep).chunk(2, -1)
             self._q_squares.add(q_squares)
             self._k_squares.add(k_squares)
 
@@ -343,10 +358,13 @@ def hierarchical_attention(
         (qk_gram, q_squares, k_squares), order = sums.totals(), None
     scores = channel_scores(qk_gram, q_squares, k_squares).to(attention.temperature.dtype)
     heads, cache = attention.head_weights(scores, order, cache)
-    q_scale, k_scale = (
-        squares[0].clamp_min(UNIT_EPS**2).rsqrt().clamp_max(torch.finfo(dtype).max).to(dtype)
-        for squares in (q_squares, k_squares)
-    )  # each (C,)
+    squares = torch.cat([q_squares[0], k_squares[0]])  # (2C,)
+    scales = (
+        squares.clamp_min(UNIT_EPS**2)
+        .rsqrt()
+        .clamp_max(torch.finfo(dtype).max)
+        .to(statistics_dtype(features.x))
+    )
 
     rank = EVERY_CHANNEL if order is None else order[0].argsort()  # place of each channel
     own = attention.qkv.weight.dtype
@@ -360,11 +378,10 @@ def hierarchical_attention(
     values_of = features.of(branch(2 * channels, 3 * channels, dtype))
 
     def change(strip: Strip) -> Terms:
-        q, k = query_key(strip).to(dtype).chunk(2, -1)  # each (r, W, C)
         values = values_of(strip)  # (r, W, C)
-        mixed = (q * q_scale).addcmul_(k, k_scale)  # (r, W, C)
+        mixed = weighted_sum(query_key(strip), scales, dtype)  # (r, W, C)
         put_pointwise(mixed, values, mix, add=True)
-        gated = gelu_in_place(pointwise(mixed, gating)).mul_(mixed)
+        gated = gated_by(mixed, gating)
         return [(values, project), (gated, refine)]
 
     return change, cache
@@ -385,7 +402,7 @@ def sorting_sums(
             q, k = qk.chunk(2, -1)
             gram.add(q.mT @ qk)  # (b, C, 2C)
             sums.add(q.sum(1))
-            squares.add(k.square().sum(1))
+            squares.add(sums_of_squares(qk, keep=True)[:, k.shape[-1] :])
 
     parts = features.sections.gather(lambda: (PixelSum(), PixelSum(), PixelSum()), add)
     gram, sums, squares = (joined(same) for same in zip(*parts, strict=True))

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
+
 from restorecli.networks.hint import HINT
 from restorecli.networks.restormer import Restormer
+from restorecli.networks.strips import kernels
 from restorecli.networks.strips.attention import KEEP_BYTES, KEPT
 from restorecli.networks.strips.rows import VECTOR
 from restorecli.networks.strips.workers import worker_count
@@ -13,6 +16,7 @@ from restorecli.networks.strips.workers import worker_count
 SUM_BYTES = 8  # of one value of a sum over pixels, float64
 # What the convolution library compiles and keeps for a network; more where it also reorders.
 LIBRARY_BYTES, LIBRARY_BYTES_HALF = 13_000_000, 45_000_000
+KERNEL_BYTES = 40_000_000  # what LLVM makes and keeps for kernels
 SMALL_MATRICES = 8  # C×C sums and attention maps of the widest level alive at once
 LEVELS = 5  # of features, each half as many as of the one above: two before the first halving
 ATTENDING = 8  # features of a strip alive at once in attention, as a multiple of those of the level
@@ -95,4 +99,7 @@ def resident_bytes(
         values = 2 * ends.last_channels + 3 * ends.inp_channels + 2
         need = max(need, max(4, bytes_per_value) * values * rows * columns)
     library = LIBRARY_BYTES_HALF if half else workers * LIBRARY_BYTES
+    kind = torch.bfloat16 if half else torch.float32
+    if kernels.usable(network.output.weight.device, kind):
+        library += KERNEL_BYTES
     return int(need) + SUM_BYTES * matrices + library

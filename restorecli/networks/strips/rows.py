@@ -6,7 +6,7 @@ convolution sees as a channels-last batch of one without a copy.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,6 +22,7 @@ from restorecli.networks.blocks import (
     LayerNorm,
     statistics_dtype,
 )
+from restorecli.networks.strips import kernels
 
 EVERY_CHANNEL = slice(None)
 VECTOR = 16  # float32 values of the widest vectors of processors
@@ -102,6 +103,11 @@ class Kernel(NamedTuple):
         """The kernel for channels in another order: the i-th is what was ``channels[i]``, (C,)."""
         return Kernel(self.weight[:, channels], self.bias)
 
+    def beside(self, other: Kernel) -> Kernel:
+        """One kernel with the results of this one and then those of ``other``, of the same form."""
+        biases = [bias for bias in (self.bias, other.bias) if bias is not None]
+        return Kernel(torch.cat([self.weight, other.weight]), torch.cat(biases) if biases else None)
+
     def after(self, first: Kernel) -> Kernel:
         """One 1×1 kernel for ``first`` and then this one."""
         (second, bias), (weight, first_bias) = self, first
@@ -167,6 +173,26 @@ def splits_sums(rows: Tensor) -> bool:
 def gelu_in_place(rows: Tensor) -> Tensor:
     """``F.gelu`` without a second buffer: (r, W, C), changed and returned."""
     return torch.ops.aten.gelu_(rows)
+
+
+def gated_by(rows: Tensor, kernel: Kernel) -> Tensor:
+    """GELU of a 1×1 convolution of ``rows``, times them: (r, W, C) → (r, W, C)."""
+    weight, bias = kernel
+    if bias is None or not kernels.usable(rows.device, rows.dtype, channels=len(bias)):
+        return gelu_in_place(pointwise(rows, kernel)).mul_(rows)
+    return kernels.gelu_times(pointwise(rows, Kernel(weight, None)), bias, rows)
+
+
+def weighted_sum(pairs: Tensor, scales: Tensor, dtype: torch.dtype) -> Tensor:
+    """Both halves of the channels times ``scales``, added.
+
+    Shape:
+        pairs: (r, W, 2C); scales: (2C,), of at least float32 → (r, W, C), of ``dtype``.
+    """
+    if kernels.usable(pairs.device, pairs.dtype, dtype, channels=len(scales) // 2):
+        return kernels.weighted_sum(pairs, scales, dtype)
+    (first, second), (its, other) = pairs.to(dtype).chunk(2, -1), scales.to(dtype).chunk(2)
+    return (first * its).addcmul_(second, other)
 
 
 def convolve_and_gelu(rows: Tensor, kernel: Kernel) -> Tensor:
@@ -241,33 +267,62 @@ def _convolve(rows: Tensor, kernel: Kernel, padding: tuple[int, int], groups: in
 class Branch(NamedTuple):
     """1×1 convolution, then 3×3 on each channel alone: how q, k, v and hidden features arise."""
 
-    mix: Kernel
-    blur: Kernel
+    mix: Kernel  # in the precision of the features
+    blur: Kernel  # in that of the network
 
-    def padded(self) -> Branch:
-        """The branch with channels of zeros at the end, for as many as vectors hold.
+    def padded(self, line: int) -> Branch:
+        """The branch with channels of zeros at the end, up to a multiple of ``line``.
 
         127 or 255 channels, as the networks have them, take half as long again as 128 or 256.
         """
-        lacking = -self.mix.weight.shape[0] % VECTOR
+        lacking = -self.mix.weight.shape[0] % line
         return Branch(self.mix.extended(lacking), self.blur.extended(lacking))
+
+
+Blur = Callable[[Tensor], Tensor]  # rows between halos, (r + 2, W, K) → (r, W, K')
+
+
+def blur_of(branch: Branch, *, gelu: bool = False) -> Blur:
+    """The 3×3 convolution of each channel alone: (r + 2, W, K) → (r, W, K); then GELU, if asked."""
+    dtype = branch.mix.weight.dtype
+    if not gelu and has_kernel(branch):
+        return kernels.depthwise([branch.blur.weight], dtype)
+    kernel = branch.blur.to(dtype)
+    if gelu:
+        return lambda rows: convolve_and_gelu(rows, kernel)
+    return lambda rows: _convolve(rows, kernel, padding=(0, 1), groups=rows.shape[-1])
+
+
+def has_kernel(branch: Branch) -> bool:
+    """Whether there is one for the 3×3 convolution of ``branch``."""
+    weight, bias = branch.blur
+    dtype = branch.mix.weight.dtype
+    return (
+        bias is None
+        and kernels.usable(weight.device, dtype)
+        and len(weight) % kernels.line_of(dtype) == 0
+    )
+
+
+def line_of(dtype: torch.dtype, device: torch.device) -> int:
+    """Channels that are best taken together."""
+    return kernels.line_of(dtype) if kernels.usable(device, dtype) else VECTOR
 
 
 class Flow:
     """Features of a branch, strip by strip from the top; each row is mixed once.
 
     The 3×3 convolution of a strip needs mixed rows of its halo: two of them were mixed with the
-    strip above, and are kept for this one. GELU follows it with ``gelu``.
+    strip above, and are kept for this one.
     """
 
-    def __init__(self, branch: Branch, *, gelu: bool = False) -> None:
-        self._branch, self._gelu = branch, gelu
+    def __init__(self, mix: Kernel, blur: Blur) -> None:
+        self._mix, self._blur = mix, blur
         self._mixed: Tensor | None = None  # (r + 2, W, K): rows of a strip, one above, one below
 
     def __call__(self, fresh: Tensor, strip: Strip) -> Tensor:
         """Features of ``strip``, which follows that of the last call: (fresh, W, C) → (r, W, K)."""
-        rows = strip.stop - strip.start
-        mix, blur = self._branch
+        rows, mix = strip.stop - strip.start, self._mix
         if self._mixed is None or strip.start == strip.first:
             self._mixed = fresh.new_empty(rows + 2, fresh.shape[1], mix.weight.shape[0])
             filled = 1 if strip.start == 0 else 0
@@ -280,9 +335,7 @@ class Flow:
             mixed[-1] = 0
         if fresh.numel():  # a last strip of one row has none
             put_pointwise(mixed[filled : filled + fresh.shape[0]], fresh, mix)
-        if self._gelu:
-            return convolve_and_gelu(mixed, blur)
-        return _convolve(mixed, blur, padding=(0, 1), groups=mixed.shape[-1])
+        return self._blur(mixed)
 
 
 def branch_of(
@@ -291,21 +344,24 @@ def branch_of(
     dtype: torch.dtype,
     channels: slice | Tensor = EVERY_CHANNEL,
 ) -> Branch:
-    """Some output channels of two convolutions of a network, in ``dtype``.
+    """Some output channels of two convolutions of a network, for features of ``dtype``.
 
     Shape:
         channels: slice, or (K,) int64.
     """
-    return Branch(kernel_of(mix, dtype, channels), kernel_of(blur, dtype, channels))
+    return Branch(kernel_of(mix, dtype, channels), kernel_of(blur, blur.weight.dtype, channels))
 
 
-def normalised(norm: LayerNorm, rows: Tensor) -> Tensor:
+def normalised(norm: LayerNorm, rows: Tensor, dtype: torch.dtype) -> Tensor:
     """``LayerNorm`` of a strip; mean and variance are at least float32.
 
     Shape:
-        rows: (r, W, C), any float dtype → (r, W, C), same dtype.
+        rows: (r, W, C), any float dtype → (r, W, C), of ``dtype``.
     """
     weight, bias = norm.body.weight, norm.body.bias
+    if kernels.usable(rows.device, rows.dtype, dtype, channels=rows.shape[-1]):
+        return kernels.layer_norm(rows, weight, bias, dtype)
+    rows = rows.to(dtype)
     if bias is not None:
         # A processor takes float32 weights beside half precision: they need not be rounded.
         own = statistics_dtype(rows) if rows.device.type == "cpu" else rows.dtype
@@ -343,6 +399,13 @@ def blocks_of_pixels(rows: Tensor, *, as_they_are: bool = False) -> list[Tensor]
     first, rest = rows[:whole], rows[whole:]
     groups = [first.unflatten(0, (-1, SUM_ROWS)).flatten(1, 2)] if whole else []
     return [group.to(dtype) for group in (*groups, rest.flatten(0, 1)[None]) if group.numel()]
+
+
+def sums_of_squares(blocks: Tensor, *, keep: bool) -> Tensor:
+    """Σ x² over the pixels of each block: (b, n, C) → (b, C); used up, unless to ``keep``."""
+    if len(blocks) == 1 and kernels.usable(blocks.device, blocks.dtype, channels=blocks.shape[2]):
+        return kernels.sums_of_squares(blocks[0]).unsqueeze(0)
+    return (blocks.square() if keep else blocks.square_()).sum(1)
 
 
 def multiplies_as_they_are(rows: Tensor) -> bool:

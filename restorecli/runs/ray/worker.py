@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from restorecli.engine.engine import Engine
 
 MOMENT_S = 0.2  # for which results may wait for those of other pictures
-ALIKE = ("restorecli", "torch", "numpy", "opencv-python-headless", "pillow")  # they make the pixels
+# They make the pixels.
+ALIKE = ("restorecli", "torch", "numpy", "opencv-python-headless", "pillow", "llvmlite")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
