@@ -1,6 +1,6 @@
 """Kernels for the steps on pixels, written for LLVM, which makes machine code for this processor.
 
-That takes some ten milliseconds when a kernel is first asked for, and no compiler.
+That is done when a kernel is first asked for, and takes no compiler.
 """
 
 from __future__ import annotations
@@ -133,6 +133,21 @@ class Writer:
             outcome.add_incoming(result, end)
             outcomes.append(outcome)
         return outcomes
+
+    def each_vector(self, pixels: Any, channels: Any, body: Callable[[Any, Any], None]) -> None:
+        """Do ``body`` with the place of each pixel, in values, and each vector's first channel."""
+
+        def pixel(index: Any, _: Values) -> Values:
+            place = self.ops.mul(index, channels)
+
+            def vector(channel: Any, _: Values) -> Values:
+                body(place, channel)
+                return []
+
+            self.loop(self.count(0), channels, self.count(LANES), vector)
+            return []
+
+        self.loop(self.count(0), pixels, self.count(1), pixel)
 
     def read(self, address: Any, dtype: torch.dtype) -> Any:
         """A vector of values in their order, as float32."""
@@ -406,26 +421,19 @@ def weighted_sum(given: torch.dtype, made: torch.dtype) -> Kernel:
     pairs, out, scales, pixels, channels = to.arguments
     ops = to.ops
 
-    def pixel(index: Any, _: Values) -> Values:
-        place = ops.mul(index, channels)
+    def vector(place: Any, channel: Any) -> None:
+        products = []
+        for other in (to.count(0), channels):
+            own = ops.add(channel, other)
+            at = ops.mul(ops.add(ops.mul(place, to.count(2)), own), to.count(given.itemsize))
+            scale = to.read(to.at(scales, ops.mul(own, to.count(4))), torch.float32)
+            products.append((to.read(to.at(pairs, at), given), scale))
+        (first, its_scale), (second, other_scale) = products
+        y = to.multiply_add(second, other_scale, ops.fmul(first, its_scale))
+        at = ops.mul(ops.add(place, channel), to.count(made.itemsize))
+        to.write(to.at(out, at), y, made)
 
-        def vector(channel: Any, _: Values) -> Values:
-            products = []
-            for other in (to.count(0), channels):
-                own = ops.add(channel, other)
-                at = ops.mul(ops.add(ops.mul(place, to.count(2)), own), to.count(given.itemsize))
-                scale = to.read(to.at(scales, ops.mul(own, to.count(4))), torch.float32)
-                products.append((to.read(to.at(pairs, at), given), scale))
-            (first, its_scale), (second, other_scale) = products
-            y = to.multiply_add(second, other_scale, ops.fmul(first, its_scale))
-            at = ops.mul(ops.add(place, channel), to.count(made.itemsize))
-            to.write(to.at(out, at), y, made)
-            return []
-
-        to.loop(to.count(0), channels, to.count(LANES), vector)
-        return []
-
-    to.loop(to.count(0), pixels, to.count(1), pixel)
+    to.each_vector(pixels, channels, vector)
     return to.finished()
 
 
@@ -436,21 +444,14 @@ def gelu_times(dtype: torch.dtype) -> Kernel:
     rows, biases, others, pixels, channels = to.arguments
     ops = to.ops
 
-    def pixel(index: Any, _: Values) -> Values:
-        place = ops.mul(index, channels)
+    def vector(place: Any, channel: Any) -> None:
+        byte = ops.mul(ops.add(place, channel), to.count(dtype.itemsize))
+        bias = to.read(to.at(biases, ops.mul(channel, to.count(4))), torch.float32)
+        gate = to.gelu(ops.fadd(to.read(to.at(rows, byte), dtype), bias), dtype)
+        y = ops.fmul(gate, to.read(to.at(others, byte), dtype))
+        to.write(to.at(rows, byte), y, dtype)
 
-        def vector(channel: Any, _: Values) -> Values:
-            byte = ops.mul(ops.add(place, channel), to.count(dtype.itemsize))
-            bias = to.read(to.at(biases, ops.mul(channel, to.count(4))), torch.float32)
-            gate = to.gelu(ops.fadd(to.read(to.at(rows, byte), dtype), bias), dtype)
-            y = ops.fmul(gate, to.read(to.at(others, byte), dtype))
-            to.write(to.at(rows, byte), y, dtype)
-            return []
-
-        to.loop(to.count(0), channels, to.count(LANES), vector)
-        return []
-
-    to.loop(to.count(0), pixels, to.count(1), pixel)
+    to.each_vector(pixels, channels, vector)
     return to.finished()
 
 

@@ -66,7 +66,7 @@ def make_ready(device: torch.device, dtype: torch.dtype) -> None:
 
 @cache
 def _code() -> ModuleType:
-    """What makes the kernels; it takes a tenth of a second to import."""
+    """What makes the kernels, imported where any are needed."""
     return importlib.import_module("restorecli.networks.strips.kernel_code")
 
 
