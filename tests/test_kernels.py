@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import math
 import sys
@@ -11,9 +12,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from restorecli.networks.blocks import NORM_EPS
-from restorecli.networks.strips import kernels, restore_by_strips, rows
-from tests.test_strips import NETWORKS, image_for, lively
+from restorecli.machine.kernels import Kind, ready
+from restorecli.networks import HINT, GLMHARestormer, Restormer
+from restorecli.networks.blocks import NORM_EPS, LayerNorm
+from restorecli.networks.strips import Room, kernels, passages, restore_by_strips, rows, unet
+from restorecli.networks.strips.attention import Features
+from restorecli.networks.strips.workers import Workers
+from restorecli.weights import registry
+from tests.test_strips import NETWORKS, by_strips, image_for, lively
 
 CPU = torch.device("cpu")
 ROUNDING = {torch.float32: 2.0**-21, torch.bfloat16: 2.0**-8}  # relative
@@ -195,13 +201,224 @@ def test_a_system_that_forbids_code_is_believed(monkeypatch):
     assert not kernels.may_make_code()
 
 
-@per_kind
-def test_threads_that_need_the_same_kernel_make_it_once(dtype, monkeypatch):
-    code = kernels._code()
+MULTIPLIED = [(kind, kind) for kind in ROUNDING] + [(torch.bfloat16, torch.float32)]
+per_product = pytest.mark.parametrize(
+    ("given", "result"),
+    [
+        pytest.param(
+            *pair,
+            marks=pytest.mark.skipif(
+                not kernels.multiplies(CPU, pair[0]), reason=f"no products of {pair[0]} here"
+            ),
+        )
+        for pair in MULTIPLIED
+    ],
+)
+per_multiplied = pytest.mark.parametrize(
+    "dtype",
+    [
+        pytest.param(
+            dtype,
+            marks=pytest.mark.skipif(
+                not kernels.multiplies(CPU, dtype), reason=f"no products of {dtype} here"
+            ),
+        )
+        for dtype in ROUNDING
+    ],
+)
+
+
+def multiplied(weights, x, out, *, add=False):
+    """What kernels make of the features of pixels, (n, C), in ``out``, (n, K)."""
+    calls = kernels.Calls()
+    weights.add_to(calls, x.data_ptr(), out.data_ptr(), len(x), add=add)
+    calls.run()
+    return out
+
+
+@per_product
+@pytest.mark.parametrize("pixels", [32, 33, 300])
+@pytest.mark.parametrize("channels", [16, 48, 80, 272])
+@pytest.mark.parametrize("results", [16, 48, 64, 96])
+def test_products(given, result, pixels, channels, results):
+    x, matrix, bias = made(pixels, channels, dtype=given), made(results, channels), made(results)
+    # What the weights are rounded to: bfloat16, or two of them, which hold 16 bits.
+    known = matrix.to(torch.bfloat16) if result == torch.bfloat16 else matrix
+    exact = x.double() @ known.double().T + bias
+    weights = kernels.Weights([matrix], bias, given, result)
+    y = multiplied(weights, x, torch.full((pixels, results), math.nan, dtype=result))
+    scale = channels * (2**5 if given != result else 1)
+    assert_rounded(y, exact, result, scale=scale)
+    twice = multiplied(weights, x, y.clone(), add=True)
+    assert_rounded(twice, exact + y.double(), result, scale=scale)
+
+
+@per_product
+def test_a_product_does_not_depend_on_how_many_pixels_there_are(given, result):
+    x = made(700, 96, dtype=given)
+    weights = kernels.Weights([made(48, 96)], None, given, result)
+    whole = multiplied(weights, x, torch.zeros(700, 48, dtype=result))
+    part = multiplied(weights, x[131:200], torch.zeros(69, 48, dtype=result))
+    assert torch.equal(part, whole[131:200])
+
+
+@per_product
+def test_weights_side_by_side_are_filled_up(given, result):
+    line = kernels.line_of(result)
+    matrices, bias = [made(21, 30), 2 * made(40, 30)], made(61)
+    weights = kernels.Weights(matrices, bias, given, result, line=line, channels=32)
+    assert weights.results == (32 + 48 if line == 16 else 32 + 64)
+    x = made(40, 32, dtype=given)
+    y = multiplied(weights, x, torch.full((40, weights.results), math.nan, dtype=result))
+    starts = [0, 21 + -21 % line]
+    for matrix, start, own in zip(matrices, starts, bias.split([21, 40]), strict=True):
+        known = matrix.to(torch.bfloat16) if result == torch.bfloat16 else matrix
+        exact = x[:, :30].double() @ known.double().T + own
+        found = y[:, start : start + len(matrix)]
+        assert_rounded(found, exact, result, scale=30 * (2**5 if given != result else 1))
+    assert not y[:, 21 : starts[1]].any()
+
+
+@per_multiplied
+@pytest.mark.parametrize("pixels", [1, 31, 64, 300])
+@pytest.mark.parametrize("channels", [(16, 16), (48, 96), (32, 64)])
+def test_sums_of_products(dtype, pixels, channels):
+    x = made(pixels, 160, dtype=dtype)
+    first, others = x[:, 16 : 16 + channels[0]], x[:, 64 : 64 + channels[1]]
+    gram, calls = kernels.Gram(channels, 160, dtype), kernels.Calls()
+    sums = torch.ones(sum(gram.sizes))
+    for _ in range(2):  # they are added to what is there
+        gram.add_to(calls, first.data_ptr(), others.data_ptr(), sums.data_ptr(), pixels)
+    calls.run()
+    wide, other = first.double(), others.double()
+    exact = (wide.T @ other).flatten(), wide.sum(0), wide.square().sum(0), other.square().sum(0)
+    for found, right in zip(sums.split(gram.sizes), exact, strict=True):
+        assert_rounded(found, 1 + 2 * right, torch.float32, scale=pixels)
+
+
+@per_multiplied
+def test_calls_that_come_again_move_on(dtype):
+    values = torch.arange(16.0).repeat(6, 2, 1).to(dtype)  # (6, 2, 16)
+    out = torch.zeros(6, 2, 16, dtype=dtype)
+    norm = kernels.Norm(torch.ones(16), torch.zeros(16), dtype, dtype)
+
+    def listed(row):
+        calls = kernels.Calls()
+        norm.add_to(calls, values[row].data_ptr(), out[row].data_ptr(), 2)
+        return calls
+
+    listed(1).repeat(listed(2), 4)
+    assert not out[[0, 5]].any()
+    expected = kernels.layer_norm(values, torch.ones(16), torch.zeros(16), dtype)
+    assert torch.equal(out[1:5], expected[1:5])
+
+
+FUSED = {
+    "restormer": lambda: Restormer(dim=48, num_blocks=[1] * 4, num_refinement_blocks=1),
+    "restormer without biases": lambda: Restormer(
+        dim=16, num_blocks=[1] * 4, num_refinement_blocks=1, LayerNorm_type="BiasFree"
+    ),
+    "glmha": lambda: GLMHARestormer(dim=48, num_blocks=[1] * 4, num_refinement_blocks=1),
+    "hint": lambda: HINT(dim=32, num_blocks=[1] * 4, num_refinement_blocks=1),
+    "hint packed, unsorted": lambda: HINT(
+        dim=32, num_blocks=[1] * 4, num_refinement_blocks=1, packing=2, sort_channels=False
+    ),
+}
+
+
+@per_multiplied
+@pytest.mark.parametrize("name", FUSED)
+@pytest.mark.parametrize("keep_bytes", [2**28, 0])
+def test_fused_steps_give_what_they_do_one_by_one(dtype, name, keep_bytes, monkeypatch):
+    network = lively(FUSED[name]())
+    image = image_for(network, 88, 272)[0].float()
+    room = Room(keep_bytes=keep_bytes, workers=1)
+    fused = by_strips(network, image, dtype=dtype, room=room)
+    exact = by_strips(network.double(), image.double(), dtype=torch.float64, room=room)
+    network.float()
+    monkeypatch.setattr(unet, "fuses", lambda x, module: False)
+    alone = by_strips(network, image, dtype=dtype, room=room)
+    assert not torch.equal(fused, alone), "nothing was fused"
+    error, allowed = ((y.double() - exact).square().mean().sqrt() for y in (fused, alone))
+    assert error < 1.5 * allowed  # in bfloat16 an order may turn out otherwise, in both
+
+
+@pytest.mark.skipif(not kernels.multiplies(CPU, torch.bfloat16), reason="no tiles here")
+@pytest.mark.parametrize("name", FUSED)
+def test_fused_steps_do_not_depend_on_strips_and_threads(name):
+    network = lively(FUSED[name]())
+    image = image_for(network, 136, 264)[0].float()
+    first, *others = (
+        by_strips(
+            network,
+            image,
+            dtype=torch.bfloat16,
+            strip_rows=rows,
+            room=Room(keep_bytes=2**28, workers=workers),
+        )
+        for rows, workers in ((8, 1), (3, 1), (64, 2))
+    )
+    for other in others:
+        assert torch.equal(first, other)
+
+
+def test_convolutions_with_biases_are_not_fused():
+    network = Restormer(dim=16, num_blocks=[1] * 4, num_refinement_blocks=1, bias=True)
+    block, x = network.latent[0], torch.zeros(8, 64, 128)
+    assert not passages.fuses(x, block.attn)
+    assert not passages.fuses(x, block.ffn)
+
+
+@per_multiplied
+def test_narrow_planes_and_odd_channels_are_not_fused(dtype):
+    ffn = Restormer(dim=16, num_blocks=[1] * 4, num_refinement_blocks=1).latent[0].ffn
+    assert passages.fuses(torch.zeros(1, 32, 128, dtype=dtype), ffn)
+    assert not passages.fuses(torch.zeros(9, 31, 128, dtype=dtype), ffn)
+    assert not passages.fuses(torch.zeros(9, 32, 120, dtype=dtype), ffn)
+    assert not passages.fuses(torch.zeros(9, 32, 128, dtype=torch.float64), ffn)
+
+
+@per_multiplied
+@pytest.mark.parametrize("width", [32, 64, 200, 1000])
+@pytest.mark.parametrize("strips", [[(0, 41)], [(0, 3), (3, 27), (27, 41)], [(0, 40), (40, 41)]])
+def test_a_passage_makes_what_its_steps_make(dtype, width, strips):
+    generator = torch.Generator().manual_seed(width)
+    x = torch.randn(41, width, 16, generator=generator).to(dtype)
+    norm = LayerNorm(16, "WithBias")
+    matrix, taps_of = made(32, 16), [made(32, 1, 3, 3)]
+    sections = Workers(CPU, 1, 1).sections(41, 41)
+    features = Features(x, norm, sections)
+    made_rows = passages.Rows(torch.full((41, width, 32), math.nan, dtype=dtype))
+    taps = kernels.Taps(taps_of, dtype)
+    passage = passages.Passage(
+        features,
+        kernels.Norm(norm.body.weight.detach(), norm.body.bias.detach(), dtype, dtype),
+        kernels.Weights([matrix], None, dtype, dtype),
+        [passages.Part(taps, 0, made_rows)],
+    )
+    seen = []
+    for start, stop in strips:
+        strip = rows.Strip(start, stop, 41)
+        passages.go_through(strip, [passage], width, lambda calls, some: seen.append(some))
+    normal = kernels.layer_norm(x, norm.body.weight.detach(), norm.body.bias.detach(), dtype)
+    mixed = torch.zeros(43, width, 32, dtype=dtype)
+    multiplied(
+        kernels.Weights([matrix], None, dtype, dtype), normal.view(-1, 16), mixed[1:42].view(-1, 32)
+    )
+    assert torch.equal(made_rows.values, kernels.depthwise(taps_of, dtype)(mixed))
+
+
+def test_threads_that_need_the_same_kernel_make_it_once():
+    code = pytest.importorskip("restorecli.machine.kernels.code")
     made = []
-    monkeypatch.setattr(code.Writer, "finished", lambda self: made.append(self) or print)
-    slow = code.made_once(lambda parts, kind: code.Depthwise(parts, kind).finished())
-    threads = [threading.Thread(target=slow, args=(1, dtype)) for _ in range(4)]
+
+    def make(kind):
+        made.append(kind)
+        return pixels_code.clearing.__wrapped__()
+
+    pixels_code = importlib.import_module("restorecli.machine.kernels.pixels")
+    slow = code.made_once(make)
+    threads = [threading.Thread(target=slow, args=(Kind.FLOAT,)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -209,14 +426,123 @@ def test_threads_that_need_the_same_kernel_make_it_once(dtype, monkeypatch):
     assert len(made) == 1
 
 
-@per_kind
-def test_kernels_are_made_beside_what_else_is_loaded(dtype, monkeypatch):
+@pytest.fixture
+def clearing():
+    """A kernel as it is made anew, and how its maker is called."""
+    code = pytest.importorskip("restorecli.machine.kernels.code")
+    make = importlib.import_module("restorecli.machine.kernels.pixels").clearing.__wrapped__
     made = []
-    monkeypatch.setattr(kernels._code(), "depthwise", lambda *form: made.append(form))
-    kernels.make_ready(CPU, dtype)
+
+    def counted():
+        made.append(1)
+        return make()
+
+    return lambda: code.made_once(counted)(), made
+
+
+def clears(kernel):
+    """Whether the kernel fills lines with zeros, and no more."""
+    values = torch.ones(3, 16)
+    kernel(values.data_ptr(), 64, 2, 64)
+    return not values[:2].any() and bool(values[2].all())
+
+
+def test_later_processes_take_a_kernel_from_the_cache(clearing, own_folder):
+    load, made = clearing
+    assert clears(load())
+    assert clears(load())  # as another process would: nothing is known there but the cache
+    assert len(made) == 1
+    (kept,) = (own_folder / "kernels").iterdir()
+    assert kept.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "empty", "open to others", "folder open"])
+def test_what_may_not_be_whole_or_ours_is_made_anew(clearing, own_folder, damage):
+    load, made = clearing
+    load()
+    (kept,) = (own_folder / "kernels").iterdir()
+    content = kept.read_bytes()
+    if damage == "cut":
+        kept.write_bytes(content[:-9])
+    elif damage == "changed":
+        kept.write_bytes(content[:200] + bytes([content[200] ^ 1]) + content[201:])
+    elif damage == "empty":
+        kept.write_bytes(b"")
+    elif damage == "open to others":
+        kept.chmod(0o666)
+    else:
+        kept.parent.chmod(0o777)
+    assert clears(load())
+    assert len(made) == 2
+
+
+def test_without_a_cache_kernels_are_made_every_time(clearing, own_folder, monkeypatch):
+    load, made = clearing
+    (own_folder / "kernels").write_text("in the way")
+    assert clears(load())
+    assert clears(load())
+    assert len(made) == 2
+    code = importlib.import_module("restorecli.machine.kernels.code")
+    monkeypatch.setattr(code, "cache_folder", lambda: None)
+    assert clears(load())
+    assert (own_folder / "kernels").read_text() == "in the way"
+
+
+def wait_for_others():
+    """Until threads that the program waits for at its end have ended."""
     for thread in threading.enumerate():
         if thread is not threading.current_thread() and not thread.daemon:
             thread.join()
-    assert set(made) == {(parts, kind) for parts in (1, 2) for kind in {dtype, torch.float32}}
+
+
+@per_kind
+def test_kernels_are_made_beside_what_else_is_loaded(dtype, monkeypatch):
+    made = []
+    monkeypatch.setattr(kernels._code(), "make_usual", made.append)
+    kernels.make_ready(CPU, dtype)
     kernels.make_ready(CPU, torch.float64)
-    assert len(made) == len(set(made))
+    wait_for_others()
+    assert made == [kernels.KINDS[dtype]]
+
+
+@per_kind
+def test_a_restoration_needs_no_kernels_but_the_usual_ones(dtype, monkeypatch):
+    forms = kernels._code()
+    for make in forms.usual_forms(kernels.KINDS[dtype]):
+        make()
+    code = importlib.import_module("restorecli.machine.kernels.code")
+    made = []
+    loaded = code.loaded
+    monkeypatch.setattr(code, "loaded", lambda *form: made.append(form) or loaded(*form))
+    network = lively(HINT(**registry()["hint-derain-packed"].options))
+    image = torch.rand(3, 528, 528)
+    by_strips(network, image, dtype=dtype)
+    assert not made
+
+
+@pytest.mark.parametrize("half", [True, False])
+def test_making_kernels_begins_before_torch_is_there(half, monkeypatch):
+    llvm = pytest.importorskip("llvmlite.binding")
+    forms = importlib.import_module("restorecli.machine.kernels.forms")
+    made = []
+    monkeypatch.setattr(forms, "make_usual", made.append)
+    kinds = {"avx512f": True, "avx512bw": True, "avx512dq": True}
+    for features, expected in (
+        ({}, []),
+        (kinds, [Kind.FLOAT]),
+        ({**kinds, "avx512bf16": True}, [Kind.FLOAT]),
+        (
+            {**kinds, "avx512bf16": True, "amx-bf16": True},
+            [Kind.BFLOAT if half else Kind.FLOAT],
+        ),
+    ):
+        made.clear()
+        monkeypatch.setattr(llvm, "get_host_cpu_features", lambda known=features: known)
+        ready.make_kernels(half=half)
+        wait_for_others()
+        assert made == (expected if sys.platform == "linux" else [])
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    made.clear()
+    ready.make_kernels(half=half)
+    wait_for_others()
+    assert not made

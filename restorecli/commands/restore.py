@@ -26,6 +26,7 @@ from restorecli.commands.parsing import (
 from restorecli.errors import EXIT_OK, EXIT_SOME_FAILED, UsageError
 from restorecli.limits import STREAM
 from restorecli.machine import streams
+from restorecli.machine.kernels.ready import make_kernels
 
 if TYPE_CHECKING:
     from restorecli.engine.settings import EngineSettings
@@ -91,6 +92,9 @@ def restore(steps: Sequence[tuple[str, Asked]]) -> None:
     asked = steps[0][1]
     if asked.as_json or asked.output == STREAM:
         streams.check_output()
+
+    if not asked.dry_run and asked.engine == "local":
+        make_kernels(half=asked.precision in {"auto", "bf16"})
 
     from restorecli import console
     from restorecli.files.addresses import path_of

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
-from typing import TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -58,8 +58,15 @@ from restorecli.networks.strips.rows import (
 from restorecli.networks.strips.workers import Sections
 
 Change = Callable[[Strip], Terms]
-Sum = TypeVar("Sum", "HeadSums", PixelSum)
+Sum = TypeVar("Sum", bound="Joins")
 MANY_BLOCKS = 64  # of rows, over which the rounding of their products averages out
+
+
+class Joins(Protocol):
+    """A sum over the pixels of a section."""
+
+    def join(self, other: Any, /) -> None:
+        """Add what another one has added up."""
 
 
 class Features:
@@ -81,23 +88,23 @@ class Features:
     ) -> None:
         self.x, self.sections, self.keep = x, sections, keep
         self.dtype = dtype or x.dtype  # of what is made
-        self._norm = norm
+        self.norm = norm
         starts = [part[0].first for part in sections.parts]
-        self._edges = {row: x[row - 1 : row + 1].clone() for row in starts if row}  # (2, W, C)
+        self.edges = {row: x[row - 1 : row + 1].clone() for row in starts if row}  # (2, W, C)
         self._fresh = dict[int, tuple[Strip, Tensor]]()  # of the first row of each section
 
     def fresh(self, strip: Strip) -> Tensor:
         """Rows that are fresh in ``strip``, normalised once for all branches: (f, W, C)."""
         known = self._fresh.get(strip.first)
         if known is None or known[0] != strip:
-            known = strip, normalised(self._norm, self._rows(strip), self.dtype)
+            known = strip, normalised(self.norm, self._rows(strip), self.dtype)
             self._fresh[strip.first] = known
         return known[1]
 
     def _rows(self, strip: Strip) -> Tensor:
         """Rows that are fresh in ``strip``, as they were: (f, W, C)."""
-        above = self._edges.get(strip.start) if strip.start == strip.first else None
-        below = self._edges.get(strip.stop)
+        above = self.edges.get(strip.start) if strip.start == strip.first else None
+        below = self.edges.get(strip.stop)
         if above is None and below is None:
             return self.x[strip.fresh]
         top = strip.start if above is not None else strip.fresh.start
@@ -110,7 +117,7 @@ class Features:
         dtype = statistics_dtype(self.x)
         if dtype == self.dtype:
             return self
-        return Features(self.x, self._norm, self.sections, keep=self.keep, dtype=dtype)
+        return Features(self.x, self.norm, self.sections, keep=self.keep, dtype=dtype)
 
     def of(self, branch: Branch, *, gelu: bool = False) -> Callable[[Strip], Tensor]:
         """Features of ``branch``, for the strips of each section from the top: (r, W, K)."""
@@ -356,25 +363,10 @@ def hierarchical_attention(
             )
         )
         (qk_gram, q_squares, k_squares), order = sums.totals(), None
-    scores = channel_scores(qk_gram, q_squares, k_squares).to(attention.temperature.dtype)
-    heads, cache = attention.head_weights(scores, order, cache)
-    squares = torch.cat([q_squares[0], k_squares[0]])  # (2C,)
-    scales = (
-        squares.clamp_min(UNIT_EPS**2)
-        .rsqrt()
-        .clamp_max(torch.finfo(dtype).max)
-        .to(statistics_dtype(features.x))
-    )
-
-    rank = EVERY_CHANNEL if order is None else order[0].argsort()  # place of each channel
-    own = attention.qkv.weight.dtype
-    mix = Kernel(scatter_heads(heads, order).reshape(channels, channels, 1, 1).to(own), None)
-    intra, project_out = attention.intra_modulator, kernel_of(attention.project_out, own)
-    bottleneck = kernel_of(intra.up, own).after(kernel_of(intra.down, own))
-    refine = Kernel(project_out.weight, None).after(bottleneck).reading(rank).to(dtype)
-    gating = kernel_of(intra.gatingConv, dtype, rank).reading(rank)
-    project = project_out.after(mix).to(dtype)
-    mix = Kernel(mix.weight[rank], None).to(dtype)
+    totals = qk_gram, q_squares, k_squares
+    found, cache = hierarchical_kernels(attention, totals, order, cache)
+    scales = found.scales.clamp_max(torch.finfo(dtype).max)
+    mix, gating, project, refine = (kernel.to(dtype) for kernel in found[1:])
     values_of = features.of(branch(2 * channels, 3 * channels, dtype))
 
     def change(strip: Strip) -> Terms:
@@ -385,6 +377,49 @@ def hierarchical_attention(
         return [(values, project), (gated, refine)]
 
     return change, cache
+
+
+class HierarchicalKernels(NamedTuple):
+    """What makes HMHA's change of a strip from its queries, keys and values."""
+
+    scales: Tensor  # (2C,), of at least float32: of queries and keys, before they are added
+    mix: Kernel  # of values, added to that sum
+    gating: Kernel  # of all these
+    project: Kernel  # of values
+    refine: Kernel  # of what was gated
+
+
+def hierarchical_kernels(
+    attention: HierarchicalAttention,
+    totals: tuple[Tensor, Tensor, Tensor],
+    order: Tensor | None,
+    cache: Tensor | None,
+) -> tuple[HierarchicalKernels, Tensor]:
+    """Those kernels, in the precision of the network, and the cache.
+
+    Shape:
+        totals: as `HeadSums.totals` gives them for one head; order: (1, C), int64; cache:
+        (1, m, m) → (1, C, C).
+    """
+    _, q_squares, k_squares = totals
+    scores = channel_scores(*totals).to(attention.temperature.dtype)
+    heads, cache = attention.head_weights(scores, order, cache)
+    squares = torch.cat([q_squares[0], k_squares[0]])  # (2C,)
+    rank = EVERY_CHANNEL if order is None else order[0].argsort()  # place of each channel
+    own = attention.qkv.weight.dtype
+    scales = squares.clamp_min(UNIT_EPS**2).rsqrt().to(torch.promote_types(own, torch.float32))
+    weight = scatter_heads(heads, order)
+    mix = Kernel(weight.reshape(*weight.shape[-2:], 1, 1).to(own), None)
+    intra, project_out = attention.intra_modulator, kernel_of(attention.project_out, own)
+    bottleneck = kernel_of(intra.up, own).after(kernel_of(intra.down, own))
+    found = HierarchicalKernels(
+        scales=scales,
+        mix=Kernel(mix.weight[rank], None),
+        gating=kernel_of(intra.gatingConv, own, rank).reading(rank),
+        project=project_out.after(mix),
+        refine=Kernel(project_out.weight, None).after(bottleneck).reading(rank),
+    )
+    return found, cache
 
 
 def sorting_sums(
@@ -413,7 +448,8 @@ def sorting_sums(
     return (qk_gram, q_squares, squares.total.unsqueeze(0)), order
 
 
-ATTENTIONS: dict[type[nn.Module], Callable[..., tuple[Change, Tensor | None]]] = {
+Attend = Callable[..., tuple[Change, Tensor | None]]
+ATTENTIONS: dict[type[nn.Module], Attend] = {
     ChannelAttention: channel_attention,
     GuidedLowRankAttention: guided_low_rank_attention,
     HierarchicalAttention: hierarchical_attention,

@@ -6,10 +6,12 @@ from typing import NamedTuple
 
 import torch
 
-from restorecli.networks.hint import HINT
+from restorecli.networks.hint import HINT, EncoderBlock
 from restorecli.networks.restormer import Restormer
 from restorecli.networks.strips import kernels
 from restorecli.networks.strips.attention import KEEP_BYTES, KEPT
+from restorecli.networks.strips.fused import ATTENTIONS as FUSED
+from restorecli.networks.strips.passages import kept_rows
 from restorecli.networks.strips.rows import VECTOR
 from restorecli.networks.strips.workers import worker_count
 
@@ -20,6 +22,7 @@ KERNEL_BYTES = 40_000_000  # what LLVM makes and keeps for kernels
 SMALL_MATRICES = 8  # C×C sums and attention maps of the widest level alive at once
 LEVELS = 5  # of features, each half as many as of the one above: two before the first halving
 ATTENDING = 8  # features of a strip alive at once in attention, as a multiple of those of the level
+CONVOLVING = 3  # the same where steps of blocks are fused: convolutions between levels are left
 TIDIED_BYTES = 2**26  # of the widest plane, from which on the heap is freed of holes meanwhile
 # The heap that strips, and planes and what is kept, take, as multiples of what is alive at once:
 # blocks of other sizes leave holes in it, and those of several threads leave more. Half precision
@@ -84,8 +87,16 @@ def resident_bytes(
     share = max((KEPT.get(type(block.attn), 0) for block in last), default=0)
     of_levels = [share * bytes_per_value * level1 // 2**level for level in range(LEVELS)]  # bytes
     kept = max((size for size in of_levels if size <= keep_bytes), default=0)
-    attending = ATTENDING * 2 * dim * centre * columns
+    attends = {type(block.attn) for block in last if not isinstance(block, EncoderBlock)}
     half, shared = bytes_per_value < 4, workers > 1
+    kind = torch.bfloat16 if half else torch.float32
+    device = network.output.weight.device
+    fits = columns >= kernels.LEAST_PIXELS and kernels.multiplies(device, kind, 2 * dim)
+    alive = ATTENDING
+    if fits and attends <= FUSED.keys():
+        alive = CONVOLVING
+        refining = (2 * dim + 3 * hidden) * workers * kept_rows(columns) * columns
+    attending = alive * 2 * dim * centre * columns
     planes = bytes_per_value * (level1 + level1 // 4)
     of_planes = (PLANE_SHARE_HALF if half else PLANE_SHARE) + SHARED_PLANES * shared
     of_strips = STRIP_SHARE_HALF if half else STRIP_SHARE + SHARED_STRIPS * shared
@@ -99,7 +110,6 @@ def resident_bytes(
         values = 2 * ends.last_channels + 3 * ends.inp_channels + 2
         need = max(need, max(4, bytes_per_value) * values * rows * columns)
     library = LIBRARY_BYTES_HALF if half else workers * LIBRARY_BYTES
-    kind = torch.bfloat16 if half else torch.float32
-    if kernels.usable(network.output.weight.device, kind):
+    if kernels.usable(device, kind):
         library += KERNEL_BYTES
     return int(need) + SUM_BYTES * matrices + library

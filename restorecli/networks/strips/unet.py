@@ -15,6 +15,7 @@ from restorecli.machine.allocator import give_back_freed_memory
 from restorecli.networks.blocks import Downsample, Upsample, statistics_dtype
 from restorecli.networks.hint import HINT, EncoderBlock
 from restorecli.networks.restormer import Restormer
+from restorecli.networks.strips import fused
 from restorecli.networks.strips.attention import (
     ATTENTIONS,
     KEPT,
@@ -22,6 +23,7 @@ from restorecli.networks.strips.attention import (
     feed_forward,
 )
 from restorecli.networks.strips.memory import ROOMY, TIDIED_BYTES, Room
+from restorecli.networks.strips.passages import fused_rows, fuses
 from restorecli.networks.strips.picture import Entrance, PaddedImage, Rows, picture_gain
 from restorecli.networks.strips.rows import (
     Kernel,
@@ -262,17 +264,22 @@ def through(
 
     ``tick`` is told the passes over ``x`` that were just made, strip by strip in fractions.
     """
+    longer = sections.in_strips_of(fused_rows(x))
     for block in blocks:
         if not isinstance(block, EncoderBlock):
-            attend = ATTENTIONS[type(block.attn)]
-            kept = KEPT.get(type(block.attn), 0) * x.nbytes
-            features = Features(x, block.norm1, sections, keep=kept <= keep_bytes)
-            change, cache = attend(block.attn, features, cache)
+            kind = type(block.attn)
+            fusing = kind in fused.ATTENTIONS and fuses(x, block.attn)
+            own = longer if fusing else sections
+            keep = KEPT.get(kind, 0) * x.nbytes <= keep_bytes
+            attend = (fused.ATTENTIONS if fusing else ATTENTIONS)[kind]
+            change, cache = attend(block.attn, Features(x, block.norm1, own, keep=keep), cache)
             tick(1)
-            add_in_place(x, change, sections, tick)
-            del features, change  # and their buffers
-        change = feed_forward(block.ffn, Features(x, block.norm2, sections))
-        add_in_place(x, change, sections, tick)
+            add_in_place(x, change, own, tick)
+            del change  # and its buffers
+        fusing = fuses(x, block.ffn)
+        own, feed = (longer, fused.feed_forward) if fusing else (sections, feed_forward)
+        change = feed(block.ffn, Features(x, block.norm2, own))
+        add_in_place(x, change, own, tick)
     return cache
 
 

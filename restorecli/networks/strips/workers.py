@@ -177,6 +177,14 @@ class Sections:
     workers: Workers
     parts: Sequence[Sequence[Strip]]
 
+    def in_strips_of(self, strip_rows: int) -> Sections:
+        """The same rows for each worker, in strips of ``strip_rows`` at most."""
+        parts = [
+            strips_of(part[0].height, strip_rows, part[0].start, part[-1].stop)
+            for part in self.parts
+        ]
+        return Sections(self.workers, parts)
+
     def gather(
         self, start: Callable[[], S], take: Callable[[S, Strip], object], tick: Tick = silent
     ) -> list[S]:

@@ -1,0 +1,362 @@
+"""Blocks by strips where their steps can be fused: what `attention` does, in fewer passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from restorecli.networks.blocks import FeedForward, channel_scores
+from restorecli.networks.hint import HierarchicalAttention, channel_order
+from restorecli.networks.restormer import ChannelAttention
+from restorecli.networks.strips import kernels
+from restorecli.networks.strips.attention import (
+    Attend,
+    Change,
+    Features,
+    hierarchical_kernels,
+    joined,
+    mixing_kernel,
+)
+from restorecli.networks.strips.kernels import (
+    Calls,
+    Gate,
+    Gram,
+    Norm,
+    Rounding,
+    Taps,
+    WeightedSum,
+    Weights,
+)
+from restorecli.networks.strips.passages import Part, Passage, Rows, go_through, room
+from restorecli.networks.strips.rows import (
+    SUM_ROWS,
+    Branch,
+    Kernel,
+    PixelSum,
+    Strip,
+    Terms,
+    branch_of,
+    kernel_of,
+)
+
+S = TypeVar("S")
+DONE: Terms = ()  # nothing is left to be added
+
+
+def norm_of(features: Features, dtype: torch.dtype) -> Norm:
+    """The block's norm, for features of ``dtype``."""
+    body = features.norm.body
+    return Norm(body.weight, body.bias, features.x.dtype, dtype)
+
+
+def weights_of(kernel: Kernel, dtype: torch.dtype, *, channels: int | None = None) -> Weights:
+    """A 1×1 convolution of features of ``dtype``, or of those and more ``channels``."""
+    return Weights([kernel.weight.flatten(1)], kernel.bias, dtype, dtype, channels=channels)
+
+
+def mixed_by(
+    branches: Sequence[Branch], given: torch.dtype, made: torch.dtype | None = None
+) -> Weights:
+    """The first steps of branches side by side, each filled up to whole lines of what is made."""
+    made = made or given
+    biases = [branch.mix.bias for branch in branches if branch.mix.bias is not None]
+    matrices = [branch.mix.weight.flatten(1) for branch in branches]
+    bias = torch.cat(biases) if biases else None
+    return Weights(matrices, bias, given, made, line=kernels.line_of(made))
+
+
+def taps_of(branches: Sequence[Branch], dtype: torch.dtype) -> Taps:
+    """The last steps of branches, filled up to whole lines."""
+    return Taps([branch.padded(kernels.line_of(dtype)).blur.weight for branch in branches], dtype)
+
+
+def per_section(features: Features, make: Callable[[], S]) -> Callable[[Strip], S]:
+    """What ``make`` gives for each section, which has its own: that of a strip."""
+    made = {part[0].first: make() for part in features.sections.parts}
+    return lambda strip: made[strip.first]
+
+
+def feed_forward(ffn: FeedForward, features: Features) -> Change:
+    """``FeedForward`` by strips."""
+    x, dtype, own = features.x, features.x.dtype, ffn.project_in.weight.dtype
+    hidden = ffn.project_out.in_channels
+    halves = [
+        branch_of(ffn.project_in, ffn.dwconv, own, slice(*part))
+        for part in ((0, hidden), (hidden, 2 * hidden))
+    ]
+    norm, mix, taps = norm_of(features, dtype), mixed_by(halves, dtype), taps_of(halves, dtype)
+    project = weights_of(kernel_of(ffn.project_out, own), dtype, channels=taps.channels)
+    plane = Rows(x)
+
+    def begin() -> tuple[Passage, Rows]:
+        gated = room(x, taps.channels, dtype)
+        return Passage(features, norm, mix, [Part(taps, 0, gated)]), gated
+
+    of = per_section(features, begin)
+
+    def change(strip: Strip) -> Terms:
+        passage, gated = of(strip)
+
+        def then(calls: Calls, rows: slice) -> None:
+            pixels = (rows.stop - rows.start) * plane.pixels
+            project.add_to(calls, gated.at(rows.start), plane.at(rows.start), pixels, add=True)
+
+        go_through(strip, [passage], plane.pixels, then)
+        return DONE
+
+    return change
+
+
+class GramSums:
+    """Sums of `Gram` over all pixels, head by head; those over a few rows add up in float64."""
+
+    def __init__(self, gram: Gram, heads: int) -> None:
+        self._gram, self._heads, self._total = gram, heads, PixelSum()
+
+    def of_strip(self, strip: Strip) -> Tensor:
+        """Sums of float32 for each few rows of a strip, nothing as yet: (b, heads, size)."""
+        count = -(-strip.stop // SUM_ROWS) - strip.start // SUM_ROWS
+        return torch.zeros(count, self._heads, sum(self._gram.sizes))
+
+    def add(self, sums: Tensor) -> None:
+        """Add those of a strip: (b, heads, size)."""
+        for term in sums.split(1):
+            self._total.add(term)
+
+    def join(self, other: GramSums) -> None:
+        """Add what ``other`` has added up."""
+        self._total.join(other._total)
+
+    def totals(self) -> list[Tensor]:
+        """Products (heads, A, B), sums (heads, A), squares (heads, A) and others' (heads, B)."""
+        products, *others = self._total.total.split(self._gram.sizes, -1)
+        return [products.unflatten(-1, self._gram.channels), *others]
+
+
+def summed(
+    features: Features,
+    gram: Gram,
+    heads: int,
+    begin: Callable[[], tuple[Passage, Rows]],
+    offsets: Callable[[int], tuple[int, int]],
+    also: Callable[[Calls, Rows, slice], None] = lambda calls, made, rows: None,
+) -> list[Tensor]:
+    """Totals of `GramSums` of what a passage makes, in each section anew.
+
+    Shape:
+        → as `GramSums.totals`.
+
+    ``offsets``: of a head's first channels and others in what is made; ``also`` is done with it.
+    """
+    width, of = features.x.shape[1], per_section(features, begin)
+
+    def add(known: GramSums, strip: Strip) -> None:
+        (passage, made), sums = of(strip), known.of_strip(strip)
+        first, size = strip.start // SUM_ROWS, made.values.element_size()
+
+        def then(calls: Calls, rows: slice) -> None:
+            at, pixels = made.at(rows.start), (rows.stop - rows.start) * width
+            for head, own in enumerate(sums[rows.start // SUM_ROWS - first]):
+                one, other = (at + size * offset for offset in offsets(head))
+                gram.add_to(calls, one, other, own.data_ptr(), pixels)
+            also(calls, made, rows)
+
+        go_through(strip, [passage], width, then)
+        known.add(sums)
+
+    return joined(features.sections.gather(lambda: GramSums(gram, heads), add)).totals()
+
+
+def channel_attention(
+    attention: ChannelAttention, features: Features, cache: Tensor | None
+) -> tuple[Change, Tensor | None]:
+    """Restormer's MDTA by strips: ``ChannelAttention``. The cache is passed through.
+
+    Shape:
+        cache: (1, m, m) or ``None``, returned as it is.
+    """
+    x, dtype, own = features.x, features.x.dtype, attention.qkv.weight.dtype
+    channels, heads = x.shape[-1], attention.heads
+    by_head = torch.arange(2 * channels).view(2, heads, -1).transpose(0, 1).flatten()
+    convolutions = attention.qkv, attention.qkv_dwconv, own
+    query_key = branch_of(*convolutions, by_head)
+    value = branch_of(*convolutions, slice(2 * channels, 3 * channels))
+    norm, taps = norm_of(features, dtype), [taps_of([part], dtype) for part in (query_key, value)]
+    mixed = mixed_by([query_key, value] if features.keep else [query_key], dtype)
+    more = taps[1].channels
+    kept = Rows(x.new_empty(*x.shape[:2], more)) if features.keep else None
+
+    def begin() -> tuple[Passage, Rows]:
+        made = room(x, 2 * channels, dtype)
+        parts = [Part(taps[0], 0, made)]
+        if kept is not None:
+            parts.append(Part(taps[1], 2 * channels, kept))
+        return Passage(features, norm, mixed, parts), made
+
+    each = channels // heads
+    gram = Gram((each, each), 2 * channels, dtype)
+    totals = summed(
+        features, gram, heads, begin, lambda head: (2 * head * each, (2 * head + 1) * each)
+    )
+    products, _, q_squares, k_squares = totals
+    scores = channel_scores(products, q_squares, k_squares)
+    mixing = weights_of(mixing_kernel(attention, scores, own), dtype, channels=more)
+    plane = Rows(x)
+
+    def add(calls: Calls, values: Rows, rows: slice) -> None:
+        pixels = (rows.stop - rows.start) * plane.pixels
+        mixing.add_to(calls, values.at(rows.start), plane.at(rows.start), pixels, add=True)
+
+    if kept is not None:
+        return partial(
+            changed, lambda calls, strip: add(calls, kept, slice(strip.start, strip.stop))
+        ), cache
+
+    of_values = mixed_by([value], dtype)
+
+    def begin_values() -> tuple[Passage, Rows]:
+        values = room(x, more, dtype)
+        return Passage(features, norm, of_values, [Part(taps[1], 0, values)]), values
+
+    of = per_section(features, begin_values)
+
+    def change(strip: Strip) -> Terms:
+        passage, values = of(strip)
+        go_through(strip, [passage], plane.pixels, lambda calls, rows: add(calls, values, rows))
+        return DONE
+
+    return change, cache
+
+
+def changed(what: Callable[[Calls, Strip], None], strip: Strip) -> Terms:
+    """Do what a function asks for with a strip, at once."""
+    calls = Calls()
+    what(calls, strip)
+    calls.run()
+    return DONE
+
+
+class QueriesAndKeys:
+    """HINT's queries and keys, for the sums over them and for what is made of them afterwards.
+
+    If their channels are sorted, they are float32, since the order depends on their last digits:
+    of features in bfloat16, but with weights twice as precise. Where there is room, they are kept
+    from the first pass, as precise as the block's features.
+    """
+
+    def __init__(self, attention: HierarchicalAttention, features: Features, norm: Norm) -> None:
+        x, own = features.x, attention.qkv.weight.dtype
+        self._features, self._norm, self.channels = features, norm, x.shape[-1]
+        self._sorts = attention.sort_channels
+        self._made = torch.float32 if self._sorts else x.dtype
+        branch = branch_of(attention.qkv, attention.qkv_dwconv, own, slice(0, 2 * self.channels))
+        self._mix = mixed_by([branch], x.dtype, self._made)
+        self._taps = taps_of([branch], self._made)
+        self._kept: Rows | None = None
+        if features.keep:
+            self._kept = Rows(x.new_empty(*x.shape[:2], 2 * self.channels))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What they are in the second pass."""
+        return self._made if self._kept is None else self._kept.values.dtype
+
+    def begin(self) -> tuple[list[Passage], Rows]:
+        """What makes them for the second pass in a section, if anything has to, and where."""
+        if self._kept is not None:
+            return [], self._kept
+        passage, made = self._into(room(self._features.x, 2 * self.channels, self._made))
+        return [passage], made
+
+    def _into(self, made: Rows) -> tuple[Passage, Rows]:
+        part = Part(self._taps, 0, made)
+        return Passage(self._features, self._norm, self._mix, [part]), made
+
+    def totals(self) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor | None]:
+        """What `hierarchical_kernels` takes: sums over all pixels, and the channels' order.
+
+        Shape:
+            → (1, C, C), (1, C), (1, C); and (1, C), int64.
+        """
+        x, channels, sorts = self._features.x, self.channels, self._sorts
+        others = 2 * channels if sorts else channels  # all of them, or keys alone
+        gram = Gram((channels, others), 2 * channels, self._made)
+        rounding, kept = Rounding(), self._kept
+        rounds = kept is not None and kept.values.dtype != self._made
+
+        def begin() -> tuple[Passage, Rows]:
+            if kept is None or rounds:
+                return self._into(room(x, 2 * channels, self._made))
+            return self._into(kept)
+
+        def keep(calls: Calls, made: Rows, rows: slice) -> None:
+            if kept is not None and rounds:
+                values = (rows.stop - rows.start) * made.pixels * 2 * channels
+                rounding.add_to(calls, made.at(rows.start), kept.at(rows.start), values)
+
+        firsts = (0, 0 if sorts else channels)
+        products, sums, q_squares, squares = summed(
+            self._features, gram, 1, begin, lambda _: firsts, keep
+        )
+        if not sorts:
+            return (products, q_squares, squares), None
+        q_products, products = products.chunk(2, -1)  # each (1, C, C)
+        order = channel_order(q_products, sums, x.shape[0] * x.shape[1])
+        q_squares = q_products.diagonal(dim1=-2, dim2=-1)
+        return (products, q_squares, squares[:, channels:]), order
+
+
+def hierarchical_attention(
+    attention: HierarchicalAttention, features: Features, cache: Tensor | None
+) -> tuple[Change, Tensor]:
+    """HINT's HMHA and QKCU by strips: ``HierarchicalAttention``; the cache becomes (1, C, C)."""
+    x, dtype, own = features.x, features.x.dtype, attention.qkv.weight.dtype
+    channels, norm = x.shape[-1], norm_of(features, dtype)
+    query_key = QueriesAndKeys(attention, features, norm)
+    found, cache = hierarchical_kernels(attention, *query_key.totals(), cache)
+    values_part = slice(2 * channels, 3 * channels)
+    value = branch_of(attention.qkv, attention.qkv_dwconv, own, values_part)
+    of_values, taps = mixed_by([value], dtype), taps_of([value], dtype)
+    mix, project = (
+        weights_of(kernel, dtype, channels=taps.channels) for kernel in (found.mix, found.project)
+    )
+    gating = weights_of(Kernel(found.gating.weight, None), dtype)
+    refine, gate = weights_of(found.refine, dtype), Gate(found.gating.bias, channels, dtype)
+    scales = found.scales.clamp_max(torch.finfo(dtype).max)
+    adding, plane = WeightedSum(scales, query_key.dtype, dtype), Rows(x)
+
+    def begin() -> tuple[list[Passage], list[Rows]]:
+        values, mixed, gated = (room(x, n, dtype) for n in (taps.channels, channels, channels))
+        passages, pairs = query_key.begin()
+        passages.append(Passage(features, norm, of_values, [Part(taps, 0, values)]))
+        return passages, [values, mixed, gated, pairs]
+
+    of = per_section(features, begin)
+
+    def change(strip: Strip) -> Terms:
+        passages, made = of(strip)
+
+        def then(calls: Calls, rows: slice) -> None:
+            pixels = (rows.stop - rows.start) * plane.pixels
+            values, mixed, gated, pairs, out = (own.at(rows.start) for own in (*made, plane))
+            adding.add_to(calls, pairs, mixed, pixels)
+            mix.add_to(calls, values, mixed, pixels, add=True)
+            gating.add_to(calls, mixed, gated, pixels)
+            gate.add_to(calls, gated, mixed, pixels)
+            project.add_to(calls, values, out, pixels, add=True)
+            refine.add_to(calls, gated, out, pixels, add=True)
+
+        go_through(strip, passages, plane.pixels, then)
+        return DONE
+
+    return change, cache
+
+
+ATTENTIONS: dict[type[nn.Module], Attend] = {
+    ChannelAttention: channel_attention,
+    HierarchicalAttention: hierarchical_attention,
+}
