@@ -76,9 +76,13 @@ def test_keeping_less_and_lower_strips_come_before_tiles(network):
     assert (plenty.exact, plenty.strip_rows, plenty.keep_bytes > 0) == (True, 32, True)
     less = planned(network, (1000, 1000), PLENTY, max_bytes=plenty.predicted_bytes - 1)
     assert (less.exact, less.strip_rows, less.keep_bytes) == (True, 32, 0)
-    lower = planned(network, (1000, 1000), PLENTY, max_bytes=less.predicted_bytes - 1)
-    assert lower.exact
-    assert lower.strip_rows in {8, 16}
+    demand = Demand(network=network, size=(1000, 1000), bytes_per_value=4, bytes_per_result=1)
+    for rows in (16, 8):
+        needed = demand.needed(None, strip_rows=rows, keep_bytes=0)
+        assert needed < less.needed_bytes
+        most = int(needed / plan.KEPT_SHARE) + 1
+        lower = planned(network, (1000, 1000), PLENTY, max_bytes=most)
+        assert (lower.exact, lower.strip_rows, lower.keep_bytes) == (True, rows, 0)
     assert lower.predicted_bytes < plenty.predicted_bytes
     assert plenty.spare_bytes == int(plan.MEMORY_SHARE * PLENTY) - plenty.needed_bytes
     assert lower.spare_bytes == 0  # what else would use memory could change the plan

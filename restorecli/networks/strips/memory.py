@@ -92,11 +92,12 @@ def resident_bytes(
     kind = torch.bfloat16 if half else torch.float32
     device = network.output.weight.device
     fits = columns >= kernels.LEAST_PIXELS and kernels.multiplies(device, kind, 2 * dim)
-    alive = ATTENDING
+    attending = ATTENDING * 2 * dim * centre * columns
     if fits and attends <= FUSED.keys():
-        alive = CONVOLVING
-        refining = (2 * dim + 3 * hidden) * workers * kept_rows(columns) * columns
-    attending = alive * 2 * dim * centre * columns
+        # What convolutions between levels have left in the heap is there, too.
+        attending = CONVOLVING * 2 * dim * centre * columns
+        kept_columns = workers * kept_rows(columns) * columns
+        refining = attending + (2 * dim + 3 * hidden) * kept_columns
     planes = bytes_per_value * (level1 + level1 // 4)
     of_planes = (PLANE_SHARE_HALF if half else PLANE_SHARE) + SHARED_PLANES * shared
     of_strips = STRIP_SHARE_HALF if half else STRIP_SHARE + SHARED_STRIPS * shared
