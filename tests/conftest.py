@@ -21,6 +21,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a 
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from restorecli import cli as command_line
+from restorecli.commands import restore as restore_command
 from restorecli.networks import NETWORKS
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # no test is about speed
@@ -36,6 +37,8 @@ def own_folder(monkeypatch, tmp_path_factory):
         monkeypatch.delenv(name)
     folder = tmp_path_factory.mktemp("own")
     monkeypatch.setenv("RESTORE_HOME", str(folder))
+    # A thread that makes kernels beside a command could outlive a test, and write into the next's.
+    monkeypatch.setattr(restore_command, "make_kernels", lambda **_: None)
     return folder
 
 

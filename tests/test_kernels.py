@@ -7,6 +7,7 @@ import importlib.util
 import math
 import sys
 import threading
+from functools import cache
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from restorecli.networks.strips import Room, kernels, passages, restore_by_strip
 from restorecli.networks.strips.attention import Features
 from restorecli.networks.strips.workers import Workers
 from restorecli.weights import registry
+from tests.conftest import run_command
 from tests.test_strips import NETWORKS, by_strips, image_for, lively
 
 CPU = torch.device("cpu")
@@ -238,8 +240,8 @@ def multiplied(weights, x, out, *, add=False):
 
 @per_product
 @pytest.mark.parametrize("pixels", [32, 33, 300])
-@pytest.mark.parametrize("channels", [16, 48, 80, 272])
-@pytest.mark.parametrize("results", [16, 48, 64, 96])
+@pytest.mark.parametrize("channels", [16, 48, 272])
+@pytest.mark.parametrize("results", [16, 48, 96, 128])
 def test_products(given, result, pixels, channels, results):
     x, matrix, bias = made(pixels, channels, dtype=given), made(results, channels), made(results)
     # What the weights are rounded to: bfloat16, or two of them, which hold 16 bits.
@@ -318,7 +320,7 @@ FUSED = {
     "restormer without biases": lambda: Restormer(
         dim=16, num_blocks=[1] * 4, num_refinement_blocks=1, LayerNorm_type="BiasFree"
     ),
-    "glmha": lambda: GLMHARestormer(dim=48, num_blocks=[1] * 4, num_refinement_blocks=1),
+    "glmha": lambda: GLMHARestormer(dim=32, num_blocks=[1] * 4, num_refinement_blocks=1),
     "hint": lambda: HINT(dim=32, num_blocks=[1] * 4, num_refinement_blocks=1),
     "hint packed, unsorted": lambda: HINT(
         dim=32, num_blocks=[1] * 4, num_refinement_blocks=1, packing=2, sort_channels=False
@@ -326,16 +328,22 @@ FUSED = {
 }
 
 
+@cache
+def fused_case(name):
+    """A network, an image, and what the one makes of the other in float64."""
+    network = lively(FUSED[name]())
+    image = image_for(network, 40, 264)[0].float()
+    exact = by_strips(network.double(), image.double())
+    return network.float(), image, exact
+
+
 @per_multiplied
 @pytest.mark.parametrize("name", FUSED)
 @pytest.mark.parametrize("keep_bytes", [2**28, 0])
 def test_fused_steps_give_what_they_do_one_by_one(dtype, name, keep_bytes, monkeypatch):
-    network = lively(FUSED[name]())
-    image = image_for(network, 88, 272)[0].float()
+    network, image, exact = fused_case(name)
     room = Room(keep_bytes=keep_bytes, workers=1)
     fused = by_strips(network, image, dtype=dtype, room=room)
-    exact = by_strips(network.double(), image.double(), dtype=torch.float64, room=room)
-    network.float()
     monkeypatch.setattr(unet, "fuses", lambda x, module: False)
     alone = by_strips(network, image, dtype=dtype, room=room)
     assert not torch.equal(fused, alone), "nothing was fused"
@@ -518,6 +526,15 @@ def test_a_restoration_needs_no_kernels_but_the_usual_ones(dtype, monkeypatch):
     image = torch.rand(3, 528, 528)
     by_strips(network, image, dtype=dtype)
     assert not made
+
+
+@pytest.mark.skipif(not kernels.kinds_with_kernels(), reason="no kernels here")
+def test_a_command_makes_the_kernels_and_keeps_them(photo_file, own_folder):
+    photo = photo_file(height=80, width=96)
+    assert run_command("derain", photo, cwd=photo.parent).returncode == 0
+    half = kernels.multiplies(CPU, torch.bfloat16)
+    usual = list(kernels._code().usual_forms(Kind.BFLOAT if half else Kind.FLOAT))
+    assert len(list((own_folder / "kernels").iterdir())) >= len(usual)
 
 
 @pytest.mark.parametrize("half", [True, False])

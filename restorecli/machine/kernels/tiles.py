@@ -70,7 +70,7 @@ class TileWriter(Writer):
         most = self.ops.trunc(self.least(count, self.count(LANES)), ir.IntType(32))
         mask = self.ops.icmp_signed("<", places, self._spread_word(most))
         return self._call(
-            "llvm.masked.load.v16f32.p0", self._floats, address, mask, self.constant(0)
+            "llvm.masked.expandload.v16f32", self._floats, address, mask, self.constant(0)
         )
 
     def _spread_word(self, word: Any) -> Any:
