@@ -3,6 +3,8 @@ from __future__ import annotations
 import io
 import os
 import struct
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
 from restorecli.errors import InputError, OutputError
-from restorecli.files.atomic import write_atomically
+from restorecli.files.atomic import HOST, remove_partials, write_atomically
 from restorecli.images import encode_photo, identify, ifd, read_photo, write_photo, xmp
 from restorecli.images.tensors import to_pixels, to_tensor
 from tests.conftest import pixels_of
@@ -287,6 +289,26 @@ def test_of_many_writers_of_one_name_exactly_one_wins(tmp_path):
     assert len(failures) == 7
     assert target.read_bytes() in contents
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_what_a_process_writes_while_it_is_ending_is_removed_as_well(tmp_path):
+    """A worker that was told to end may begin a file after everybody believes it gone."""
+    code = """if True:
+        import os, sys, time
+        stem = f".restore-{sys.argv[1]}-{os.getpid()}-"
+        for number in range(5):
+            open(f"{stem}{number:016x}.partial", "w").close()
+            print(flush=True)
+            time.sleep(0.1)"""
+    other = tmp_path / f".restore-{HOST}-{os.getpid()}-{0:016x}.partial"
+    other.touch()
+    ending = subprocess.Popen(
+        [sys.executable, "-c", code, HOST], cwd=tmp_path, stdout=subprocess.PIPE
+    )
+    ending.stdout.readline()
+    remove_partials(tmp_path, HOST, ending.pid)
+    ending.communicate()
+    assert list(tmp_path.iterdir()) == [other]
 
 
 def test_pixels_to_tensor_and_back_is_the_identity():

@@ -9,6 +9,7 @@ import platform
 import re
 import secrets
 import stat
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,8 @@ NOT_FLUSHED = "this file system cannot flush: a power cut now could cost the res
 NOT_PERMITTED = "this file system does not let permissions be set: the result has its own"
 IN_TWO_STEPS = "this file system cannot replace a file in one step: it was done in two"
 HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+END_S = 10  # for a process that was killed to be gone
+MOMENT_S = 0.01
 PARTIAL = re.compile(r"\.restore-([0-9a-f]{8})-(\d+)-[0-9a-f]{16}\.partial")
 
 
@@ -125,11 +128,26 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def remove_partials(folder: Path, host: str, process_id: int) -> None:
-    """Remove what a process, of which it is known that it has ended, left in ``folder``."""
+    """Remove what a process that is ending, or has ended, leaves in ``folder``.
+
+    One of this machine is waited for: it goes on writing until it is gone.
+    """
+    if host == HOST:
+        _wait_for_end(process_id)
     for path, *owner in _partials(folder):
         if owner == [host, process_id]:
             with suppress(OSError):
                 path.unlink()
+
+
+def _wait_for_end(process_id: int) -> None:
+    latest = time.monotonic() + END_S
+    with suppress(psutil.Error):
+        process = psutil.Process(process_id)
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            if time.monotonic() > latest:
+                return
+            time.sleep(MOMENT_S)
 
 
 def _partials(folder: Path) -> Iterator[tuple[Path, str, int]]:
