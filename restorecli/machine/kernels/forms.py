@@ -14,6 +14,7 @@ from restorecli.machine.kernels.pixels import (
     depthwise,
     gelu_times,
     layer_norm,
+    maxima,
     rounding,
     weighted_sum,
 )
@@ -25,7 +26,7 @@ from restorecli.machine.kernels.products import (
     product,
     vectors_of,
 )
-from restorecli.machine.kernels.sums import float_gram, gram, gram_pixels, sums_of_squares
+from restorecli.machine.kernels.sums import float_gram, gram, sums_of_squares
 from restorecli.machine.kernels.tiles import shapes
 
 USUAL_CHANNELS = 32, 64, 128, 256  # of the networks in the wheel, level by level
@@ -46,9 +47,13 @@ def usual_forms(kind: Kind) -> Iterator[Callable[[], Kernel]]:
     for count in channels:
         yield partial(layer_norm, count, kind, kind, USUAL_EPSILON, with_bias=True)
     yield from (clearing, partial(depthwise, 1, kind), partial(depthwise, 2, kind))
-    yield partial(packing, 1) if tiles else partial(float_packing, 4)
-    for add in (False, True):
-        yield partial(product, 1, kind, add=add) if tiles else partial(float_product, 4, add=add)
+    if tiles:
+        yield partial(packing, 1)
+        yield from (partial(product, 1, kind, add=add) for add in (False, True))
+    else:
+        for vectors in (4, 2):
+            yield partial(float_packing, vectors)
+            yield from (partial(float_product, vectors, add=add) for add in (False, True))
     yield from (gram if tiles else float_gram, partial(weighted_sum, kind, kind))
     yield partial(gelu_times, kind)
 
@@ -70,9 +75,9 @@ __all__ = [
     "float_product",
     "gelu_times",
     "gram",
-    "gram_pixels",
     "layer_norm",
     "make_usual",
+    "maxima",
     "packing",
     "product",
     "rounding",

@@ -185,6 +185,28 @@ def gelu_times(kind: Kind) -> tuple[bytes, int]:
 
 
 @made_once
+def maxima(kind: Kind) -> tuple[bytes, int]:
+    """Pointers to pixels and each channel's largest; bytes a pixel, numbers of both, at least 1."""
+    to = Writer(pointers=2, counts=3)
+    rows, out, pixel, pixels, channels = to.arguments
+    ops = to.ops
+
+    def vector(channel: Any, _: Values) -> Values:
+        place = ops.mul(channel, to.count(kind.size))
+        own = to.at(rows, place)
+
+        def one(index: Any, largest: Values) -> Values:
+            return [to.larger(largest[0], to.read(to.at(own, ops.mul(index, pixel)), kind))]
+
+        (largest,) = to.loop(to.count(1), pixels, to.count(1), one, [to.read(own, kind)])
+        to.write(to.at(out, place), largest, kind)
+        return []
+
+    to.loop(to.count(0), channels, to.count(LANES), vector)
+    return to.finished()
+
+
+@made_once
 def clearing() -> tuple[bytes, int]:
     """Pointer to what becomes 0; numbers of bytes, of times, and of bytes from one to the next."""
     to = Writer(pointers=1, counts=3)

@@ -22,15 +22,15 @@ class Gram(TileWriter):
 
     Pointers to some channels of the first pixel, to others, both in bfloat16, to sums of float32
     that are added to, and to the shapes of tiles. The sums: (A, B) products, (A,) sums and (A,)
-    squares of the first channels, (B,) squares of the others. Numbers of values of a pixel, of
-    pixels, of channels A and B, and of pixels that are worked on together.
+    squares of the first channels, (B,) squares of the others. Bytes from pixel to pixel, for both;
+    numbers of pixels, and of channels A and B.
     """
 
     def __init__(self) -> None:
         super().__init__(pointers=4, counts=5)
-        first, second, sums, shapes_, values, self.pixels, one, other, some = self.arguments
-        ops = self.ops
-        self.edge, self.pixel = self.zeros(), ops.mul(values, self.count(2))
+        first, second, sums, shapes_, own, others, self.pixels, one, other = self.arguments
+        ops, self.edge = self.ops, self.zeros()
+        some = self.pixels_together(ops.add(one, other))
         self.steps = ops.sdiv(some, self.count(BLOCK))
         self.of_tiles = ops.mul(self.steps, self.count(TILE_BYTES))
         self.row = ops.mul(other, self.count(4))
@@ -44,14 +44,24 @@ class Gram(TileWriter):
         self.begin(shapes_)
 
         def some_pixels(pixel: Any, _: Values) -> Values:
-            at, left = ops.mul(pixel, self.pixel), ops.sub(self.pixels, pixel)
-            self.pack(self.at(first, at), left, one, packed[0], [its_squares, its_sums])
-            self.pack(self.at(second, at), left, other, packed[1], [squares])
+            left = ops.sub(self.pixels, pixel)
+            self.pixel = own
+            rows = self.at(first, ops.mul(pixel, own))
+            self.pack(rows, left, one, packed[0], [its_squares, its_sums])
+            self.pixel = others
+            rows = self.at(second, ops.mul(pixel, others))
+            self.pack(rows, left, other, packed[1], [squares])
             self.multiply_all(packed, sums, one, other)
             return []
 
         self.loop(self.count(0), self.pixels, some, some_pixels)
         self.end()
+
+    def pixels_together(self, channels: Any) -> Any:
+        """How many pixels are worked on together."""
+        pixels = self.ops.udiv(self.count(GRAM_BYTES // 2), channels)
+        pixels = self.most(self.ops.and_(pixels, self.count(-BLOCK)), self.count(BLOCK))
+        return self.least(pixels, self.count(MOST_PIXELS))
 
     def pack(self, rows: Any, left: Any, channels: Any, packed: Any, alone: Values) -> None:
         """Write tiles of some pixels, in pairs, and add their squares up.
@@ -184,12 +194,6 @@ class Gram(TileWriter):
         return []
 
 
-def gram_pixels(channels: int) -> int:
-    """How many pixels `Gram` takes together."""
-    pixels = GRAM_BYTES // (2 * channels) // BLOCK * BLOCK
-    return min(max(pixels, BLOCK), MOST_PIXELS)
-
-
 @made_once
 def gram() -> tuple[bytes, int]:
     """The kernel of `Gram`."""
@@ -197,26 +201,23 @@ def gram() -> tuple[bytes, int]:
 
 
 class FloatGram(Writer):
-    """What `Gram` adds up, in float32: the same pointers without shapes, and the same numbers.
-
-    The last number, of pixels that are worked on together, is not read.
-    """
+    """What `Gram` adds up, in float32: it takes the same, and does not read shapes."""
 
     def __init__(self) -> None:
         super().__init__(pointers=4, counts=5)
-        first, second, sums, _, _, self.pixels, one, other, _ = self.arguments
-        ops, self.pixel = self.ops, self.ops.mul(self.arguments[4], self.count(4))
+        first, second, sums, _, self.own, self.others, self.pixels, one, other = self.arguments
+        ops = self.ops
         self.row = ops.mul(other, self.count(4))
         its_sums = self.at(sums, ops.mul(one, self.row))
         its_squares = self.at(its_sums, ops.mul(one, self.count(4)))
         squares = self.at(its_squares, ops.mul(one, self.count(4)))
 
         def group(pixel: Any, _: Values) -> Values:
-            at = ops.mul(pixel, self.pixel)
             self.some = self.least(ops.sub(self.pixels, pixel), self.count(GROUP))
-            rows, others = (self.at(channels, at) for channels in (first, second))
-            self.add_alone(rows, one, [its_squares, its_sums])
-            self.add_alone(others, other, [squares])
+            rows = self.at(first, ops.mul(pixel, self.own))
+            others = self.at(second, ops.mul(pixel, self.others))
+            self.add_alone(rows, self.own, one, [its_squares, its_sums])
+            self.add_alone(others, self.others, other, [squares])
             self.multiply_all(rows, others, sums, one, other)
             return []
 
@@ -237,7 +238,7 @@ class FloatGram(Writer):
 
         self.loop(self.count(0), one, self.count(ROWS), row)
 
-    def add_alone(self, rows: Any, channels: Any, kinds: Values) -> None:
+    def add_alone(self, rows: Any, apart: Any, channels: Any, kinds: Values) -> None:
         """Add squares of some pixels up, and values if there are sums for them."""
         ops = self.ops
 
@@ -245,7 +246,7 @@ class FloatGram(Writer):
             own = self.at(rows, ops.mul(channel, self.count(4)))
 
             def pixel(index: Any, totals: Values) -> Values:
-                value = self.read(self.at(own, ops.mul(index, self.pixel)), Kind.FLOAT)
+                value = self.read(self.at(own, ops.mul(index, apart)), Kind.FLOAT)
                 square = self.multiply_add(value, value, totals[0])
                 return [square, *(ops.fadd(total, value) for total in totals[1:])]
 
@@ -267,11 +268,9 @@ class FloatGram(Writer):
         places = [self.count(LINE_BYTES * j) for j in range(vectors)]
 
         def pixel(index: Any, carried: Values) -> Values:
-            at = ops.mul(index, self.pixel)
-            values = [
-                self.read(self.at(self.at(others, at), place), Kind.FLOAT) for place in places
-            ]
-            own, found = self.at(first, at), []
+            at = self.at(others, ops.mul(index, self.others))
+            values = [self.read(self.at(at, place), Kind.FLOAT) for place in places]
+            own, found = self.at(first, ops.mul(index, self.own)), []
             for i in range(ROWS):
                 one = self.read_one(self.at(own, self.count(4 * i)))
                 for j, value in enumerate(values):

@@ -175,10 +175,14 @@ class Writer:
         """The product plus ``added``, rounded once."""
         return self._call("llvm.fma.v16f32", self._floats, first, second, added)
 
+    def larger(self, first: Any, second: Any) -> Any:
+        """The larger of two values, place by place."""
+        return self._call("llvm.maxnum.v16f32", self._floats, first, second)
+
     def gelu(self, x: Any, kind: Kind) -> Any:
         """x·Φ(x), where Φ − 1/2 is x times a polynomial in x², up to a limit."""
         limit, degree = GELU[kind]
-        near = self._call("llvm.maxnum.v16f32", self._floats, x, self.constant(-limit))
+        near = self.larger(x, self.constant(-limit))
         near = self._call("llvm.minnum.v16f32", self._floats, near, self.constant(limit))
         square = self.ops.fmul(near, near)
         unit = self.multiply_add(square, self.constant(2 / limit**2), self.constant(-1))

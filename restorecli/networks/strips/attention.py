@@ -204,17 +204,9 @@ def guided_low_rank_attention(
     """
     dtype = features.x.dtype
     query = features.twice(branch_of(attention.q, attention.q_dwconv, dtype))
-    maxima = plane_maxima(query, features, attention.calibration.kernel)  # (1, C, k, k)
-    weigh = attention.calibration.from_maxima(maxima.to(attention.temperature.dtype))  # (1, C)
-    scale = (1 + attention.alpha * weigh).reshape(1, -1, 1, 1)
-    kept = attention.kv.out_channels // 2
-
-    def branch(start: int, stop: int) -> Branch:
-        whole = branch_of(attention.kv, attention.kv_dwconv, scale.dtype, slice(start, stop))
-        mix = whole.mix._replace(weight=whole.mix.weight * scale)
-        return Branch(mix.to(dtype), whole.blur)
-
-    key, value = branch(0, kept), branch(kept, 2 * kept)
+    cells = attention.calibration.kernel
+    maxima = plane_maxima(lambda strip: cell_maxima(query(strip), cells, axis=1), features, cells)
+    key, value = calibrated(attention, maxima, dtype)
     keys = features.of(key)
     sums = joined(
         features.sections.gather(
@@ -225,6 +217,26 @@ def guided_low_rank_attention(
     mix = mixing_kernel(attention, sums.scores(), dtype)
     values = features.of(value)
     return lambda strip: [(values(strip), mix)], cache
+
+
+def calibrated(
+    attention: GuidedLowRankAttention, maxima: Tensor, dtype: torch.dtype
+) -> tuple[Branch, Branch]:
+    """Keys and values, of features of ``dtype`` which the calibration scales.
+
+    Shape:
+        maxima: of the queries, (1, C, k, k).
+    """
+    weigh = attention.calibration.from_maxima(maxima.to(attention.temperature.dtype))  # (1, C)
+    scale = (1 + attention.alpha * weigh).reshape(1, -1, 1, 1)
+    kept = attention.kv.out_channels // 2
+
+    def branch(start: int, stop: int) -> Branch:
+        whole = branch_of(attention.kv, attention.kv_dwconv, scale.dtype, slice(start, stop))
+        mix = whole.mix._replace(weight=whole.mix.weight * scale)
+        return Branch(mix.to(dtype), whole.blur)
+
+    return branch(0, kept), branch(kept, 2 * kept)
 
 
 def mixing_kernel(
@@ -308,17 +320,17 @@ class HeadSums:
         return channel_scores(*self.totals())
 
 
-def plane_maxima(query: Callable[[Strip], Tensor], features: Features, cells: int) -> Tensor:
-    """``grid_maxima`` of the queries of the whole plane.
+def plane_maxima(of_cells: Callable[[Strip], Tensor], features: Features, cells: int) -> Tensor:
+    """``grid_maxima`` of the whole plane, from maxima of the cells of each row.
 
     Shape:
-        → (1, C, cells, cells).
+        ``of_cells`` of a strip: (r, cells, C) → (1, C, cells, cells).
     """
-    height, _, channels = features.x.shape
+    channels = features.x.shape[-1]
 
     def take(maxima: Tensor, strip: Strip) -> None:
-        rows = cell_maxima(query(strip), cells, axis=1)  # (r, cells, C)
-        for cell, (start, stop) in zip(maxima, grid_cells(height, cells), strict=True):
+        rows = of_cells(strip)
+        for cell, (start, stop) in zip(maxima, grid_cells(strip.height, cells), strict=True):
             shared = rows[max(start - strip.start, 0) : max(stop - strip.start, 0)]
             if len(shared):
                 torch.maximum(cell, shared.amax(0), out=cell)
@@ -456,5 +468,5 @@ ATTENTIONS: dict[type[nn.Module], Attend] = {
 }
 
 # What two passes need, as a multiple of x, and how many bytes of it are kept at most by default.
-KEPT = {ChannelAttention: 1, GuidedLowRankAttention: 1, HierarchicalAttention: 2}
+KEPT = {ChannelAttention: 1, GuidedLowRankAttention: 2, HierarchicalAttention: 2}
 KEEP_BYTES = 2**28

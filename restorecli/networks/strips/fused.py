@@ -7,9 +7,12 @@ from functools import partial
 from typing import TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from restorecli.machine.kernels import TILE
 from restorecli.networks.blocks import FeedForward, channel_scores
+from restorecli.networks.glmha_restormer import GuidedLowRankAttention, grid_cells
 from restorecli.networks.hint import HierarchicalAttention, channel_order
 from restorecli.networks.restormer import ChannelAttention
 from restorecli.networks.strips import kernels
@@ -17,14 +20,17 @@ from restorecli.networks.strips.attention import (
     Attend,
     Change,
     Features,
+    calibrated,
     hierarchical_kernels,
     joined,
     mixing_kernel,
+    plane_maxima,
 )
 from restorecli.networks.strips.kernels import (
     Calls,
     Gate,
     Gram,
+    Maxima,
     Norm,
     Rounding,
     Taps,
@@ -72,6 +78,21 @@ def mixed_by(
 def taps_of(branches: Sequence[Branch], dtype: torch.dtype) -> Taps:
     """The last steps of branches, filled up to whole lines."""
     return Taps([branch.padded(kernels.line_of(dtype)).blur.weight for branch in branches], dtype)
+
+
+def in_tiles(branch: Branch, parts: int) -> Branch:
+    """The branch with its channels in equal ``parts``, each filled up with zeros to whole tiles."""
+
+    def filled(values: Tensor) -> Tensor:
+        lacking = -(len(values) // parts) % TILE
+        more = (0,) * (2 * values.dim() - 2) + (0, lacking)
+        return F.pad(values.unflatten(0, (parts, -1)), more).flatten(0, 1)
+
+    def whole(kernel: Kernel) -> Kernel:
+        bias = None if kernel.bias is None else filled(kernel.bias)
+        return Kernel(filled(kernel.weight), bias)
+
+    return Branch(whole(branch.mix), whole(branch.blur))
 
 
 def per_section(features: Features, make: Callable[[], S]) -> Callable[[Strip], S]:
@@ -141,29 +162,34 @@ def summed(
     features: Features,
     gram: Gram,
     heads: int,
-    begin: Callable[[], tuple[Passage, Rows]],
+    begin: Callable[[], tuple[Passage, Rows, Rows]],
     offsets: Callable[[int], tuple[int, int]],
     also: Callable[[Calls, Rows, slice], None] = lambda calls, made, rows: None,
 ) -> list[Tensor]:
-    """Totals of `GramSums` of what a passage makes, in each section anew.
+    """Totals of `GramSums`, of what a passage makes in each section anew.
 
     Shape:
         → as `GramSums.totals`.
 
-    ``offsets``: of a head's first channels and others in what is made; ``also`` is done with it.
+    ``begin``: the passage, and where channels and others are after it. ``offsets``: of a head's
+    first channels in both. ``also`` is done with the channels.
     """
     width, of = features.x.shape[1], per_section(features, begin)
 
     def add(known: GramSums, strip: Strip) -> None:
-        (passage, made), sums = of(strip), known.of_strip(strip)
-        first, size = strip.start // SUM_ROWS, made.values.element_size()
+        (passage, *made), sums = of(strip), known.of_strip(strip)
+        first, size = strip.start // SUM_ROWS, made[0].values.element_size()
 
         def then(calls: Calls, rows: slice) -> None:
-            at, pixels = made.at(rows.start), (rows.stop - rows.start) * width
+            starts, pixels = (
+                [part.at(rows.start) for part in made],
+                (rows.stop - rows.start) * width,
+            )
             for head, own in enumerate(sums[rows.start // SUM_ROWS - first]):
-                one, other = (at + size * offset for offset in offsets(head))
+                pairs = zip(starts, offsets(head), strict=True)
+                one, other = (start + size * offset for start, offset in pairs)
                 gram.add_to(calls, one, other, own.data_ptr(), pixels)
-            also(calls, made, rows)
+            also(calls, made[0], rows)
 
         go_through(strip, [passage], width, then)
         known.add(sums)
@@ -183,53 +209,138 @@ def channel_attention(
     channels, heads = x.shape[-1], attention.heads
     by_head = torch.arange(2 * channels).view(2, heads, -1).transpose(0, 1).flatten()
     convolutions = attention.qkv, attention.qkv_dwconv, own
-    query_key = branch_of(*convolutions, by_head)
+    query_key = in_tiles(branch_of(*convolutions, by_head), 2 * heads)
     value = branch_of(*convolutions, slice(2 * channels, 3 * channels))
-    norm, taps = norm_of(features, dtype), [taps_of([part], dtype) for part in (query_key, value)]
+    norm, taps = norm_of(features, dtype), taps_of([query_key], dtype)
+    of_values = taps_of([value], dtype)
+    kept = Rows(x.new_empty(*x.shape[:2], of_values.channels)) if features.keep else None
     mixed = mixed_by([query_key, value] if features.keep else [query_key], dtype)
-    more = taps[1].channels
-    kept = Rows(x.new_empty(*x.shape[:2], more)) if features.keep else None
 
-    def begin() -> tuple[Passage, Rows]:
-        made = room(x, 2 * channels, dtype)
-        parts = [Part(taps[0], 0, made)]
+    def begin() -> tuple[Passage, Rows, Rows]:
+        made = room(x, taps.channels, dtype)
+        parts = [Part(taps, 0, made)]
         if kept is not None:
-            parts.append(Part(taps[1], 2 * channels, kept))
-        return Passage(features, norm, mixed, parts), made
+            parts.append(Part(of_values, taps.channels, kept))
+        return Passage(features, norm, mixed, parts), made, made
 
     each = channels // heads
-    gram = Gram((each, each), 2 * channels, dtype)
+    filled = each + -each % TILE
+    gram = Gram((filled, filled), (taps.channels, taps.channels), dtype)
     totals = summed(
-        features, gram, heads, begin, lambda head: (2 * head * each, (2 * head + 1) * each)
+        features, gram, heads, begin, lambda head: (2 * head * filled, (2 * head + 1) * filled)
     )
+    mixing = mixing_kernel(attention, scores_of(totals, each, each), own)
+    return change_by(mixing, features, value, kept), cache
+
+
+def guided_low_rank_attention(
+    attention: GuidedLowRankAttention, features: Features, cache: Tensor | None
+) -> tuple[Change, Tensor | None]:
+    """GLMHA by strips: ``GuidedLowRankAttention``. The cache is passed through.
+
+    A pass for the maxima of the queries comes first.
+
+    Shape:
+        cache: (1, m, m) or ``None``, returned as it is.
+    """
+    x, dtype, own = features.x, features.x.dtype, attention.q.weight.dtype
+    channels, heads, width = x.shape[-1], attention.heads, x.shape[1]
+    norm, query = norm_of(features, dtype), branch_of(attention.q, attention.q_dwconv, own)
+    query = in_tiles(query, heads)
+    of_queries, query_taps = mixed_by([query], dtype), taps_of([query], dtype)
+    queries = Rows(x.new_empty(*x.shape[:2], query_taps.channels)) if features.keep else None
+
+    def begin_queries() -> tuple[Passage, Rows]:
+        made = queries or room(x, query_taps.channels, dtype)
+        return Passage(features, norm, of_queries, [Part(query_taps, 0, made)]), made
+
+    of, largest = per_section(features, begin_queries), Maxima(query_taps.channels, dtype)
+    cells = grid_cells(width, attention.calibration.kernel)
+
+    def of_cells(strip: Strip) -> Tensor:
+        passage, made = of(strip)
+        shape = strip.stop - strip.start, len(cells), query_taps.channels
+        found = Rows(x.new_empty(shape))
+
+        def then(calls: Calls, rows: slice) -> None:
+            for y in range(rows.start, rows.stop):
+                for cell, part in enumerate(cells):
+                    at = found.at(y - strip.start) + cell * largest.step
+                    largest.add_to(calls, made.at(y), at, *part)
+
+        go_through(strip, [passage], width, then)
+        by_head = found.values[..., : query.channels].unflatten(-1, (heads, -1))
+        return by_head[..., : channels // heads].flatten(-2)
+
+    key, value = calibrated(attention, plane_maxima(of_cells, features, len(cells)), own)
+    each, key = key.channels // heads, in_tiles(key, heads)
+    sizes = [branch.channels // heads for branch in (query, key)]
+    # Queries are there, and values are kept, or neither; keys lie beside the others.
+    branch, before = (
+        (key.beside(value), 0) if features.keep else (query.beside(key), query.channels)
+    )
+    mixed, taps = mixed_by([branch], dtype), taps_of([branch], dtype)
+    kept = Rows(x.new_empty(*x.shape[:2], taps.channels)) if features.keep else None
+
+    def begin() -> tuple[Passage, Rows, Rows]:
+        made = kept or room(x, taps.channels, dtype)
+        return Passage(features, norm, mixed, [Part(taps, 0, made)]), queries or made, made
+
+    gram = Gram(
+        (sizes[0], sizes[1]), ((query_taps if queries else taps).channels, taps.channels), dtype
+    )
+    totals = summed(
+        features, gram, heads, begin, lambda head: (head * sizes[0], before + head * sizes[1])
+    )
+    mixing = mixing_kernel(attention, scores_of(totals, channels // heads, each), own)
+    return change_by(mixing, features, value, kept, key.channels), cache
+
+
+def scores_of(totals: Sequence[Tensor], each: int, others: int) -> Tensor:
+    """Cosine similarities, without what heads were filled up with.
+
+    Shape:
+        totals: as `GramSums.totals` gives them → (heads, each, others).
+    """
     products, _, q_squares, k_squares = totals
-    scores = channel_scores(products, q_squares, k_squares)
-    mixing = weights_of(mixing_kernel(attention, scores, own), dtype, channels=more)
-    plane = Rows(x)
+    return channel_scores(products[:, :each, :others], q_squares[:, :each], k_squares[:, :others])
+
+
+def change_by(
+    mixing: Kernel, features: Features, value: Branch, kept: Rows | None, before: int = 0
+) -> Change:
+    """What a 1×1 convolution makes of values, which are ``kept`` or made again.
+
+    ``before``: channels in front of those that are kept.
+    """
+    x, dtype = features.x, features.x.dtype
+    plane, norm, taps = Rows(x), norm_of(features, dtype), taps_of([value], dtype)
+    wide = taps.channels if kept is None else kept.values.shape[-1]
+    if kept is not None:
+        mixing = Kernel(F.pad(mixing.weight, (0, 0, 0, 0, before, 0)), mixing.bias)
+    weights, of_values = weights_of(mixing, dtype, channels=wide), mixed_by([value], dtype)
 
     def add(calls: Calls, values: Rows, rows: slice) -> None:
         pixels = (rows.stop - rows.start) * plane.pixels
-        mixing.add_to(calls, values.at(rows.start), plane.at(rows.start), pixels, add=True)
+        weights.add_to(calls, values.at(rows.start), plane.at(rows.start), pixels, add=True)
 
     if kept is not None:
         return partial(
             changed, lambda calls, strip: add(calls, kept, slice(strip.start, strip.stop))
-        ), cache
+        )
 
-    of_values = mixed_by([value], dtype)
+    def begin() -> tuple[Passage, Rows]:
+        values = room(x, taps.channels, dtype)
+        return Passage(features, norm, of_values, [Part(taps, 0, values)]), values
 
-    def begin_values() -> tuple[Passage, Rows]:
-        values = room(x, more, dtype)
-        return Passage(features, norm, of_values, [Part(taps[1], 0, values)]), values
-
-    of = per_section(features, begin_values)
+    of = per_section(features, begin)
 
     def change(strip: Strip) -> Terms:
         passage, values = of(strip)
         go_through(strip, [passage], plane.pixels, lambda calls, rows: add(calls, values, rows))
         return DONE
 
-    return change, cache
+    return change
 
 
 def changed(what: Callable[[Calls, Strip], None], strip: Strip) -> Terms:
@@ -284,17 +395,17 @@ class QueriesAndKeys:
         """
         x, channels, sorts = self._features.x, self.channels, self._sorts
         others = 2 * channels if sorts else channels  # all of them, or keys alone
-        gram = Gram((channels, others), 2 * channels, self._made)
-        rounding, kept = Rounding(), self._kept
-        rounds = kept is not None and kept.values.dtype != self._made
+        gram = Gram((channels, others), (2 * channels, 2 * channels), self._made)
+        kept = self._kept
+        rounding = Rounding() if kept is not None and self.dtype != self._made else None
 
-        def begin() -> tuple[Passage, Rows]:
-            if kept is None or rounds:
-                return self._into(room(x, 2 * channels, self._made))
-            return self._into(kept)
+        def begin() -> tuple[Passage, Rows, Rows]:
+            made = None if rounding else kept
+            passage, made = self._into(made or room(x, 2 * channels, self._made))
+            return passage, made, made
 
         def keep(calls: Calls, made: Rows, rows: slice) -> None:
-            if kept is not None and rounds:
+            if kept is not None and rounding is not None:
                 values = (rows.stop - rows.start) * made.pixels * 2 * channels
                 rounding.add_to(calls, made.at(rows.start), kept.at(rows.start), values)
 
@@ -358,5 +469,6 @@ def hierarchical_attention(
 
 ATTENTIONS: dict[type[nn.Module], Attend] = {
     ChannelAttention: channel_attention,
+    GuidedLowRankAttention: guided_low_rank_attention,
     HierarchicalAttention: hierarchical_attention,
 }

@@ -367,22 +367,37 @@ class Gram:
 
     Args:
         channels: How many, and how many others: multiples of 16.
-        values: Of a pixel.
+        values: Of a pixel, and of a pixel of the others.
         dtype: Of the features; the sums are float32.
     """
 
-    def __init__(self, channels: tuple[int, int], values: int, dtype: torch.dtype) -> None:
-        code, self.channels, self._values = _code(), channels, values
+    def __init__(
+        self, channels: tuple[int, int], values: tuple[int, int], dtype: torch.dtype
+    ) -> None:
+        code, self.channels = _code(), channels
         self._kernel = code.gram() if dtype == torch.bfloat16 else code.float_gram()
-        self._pixels = code.gram_pixels(sum(channels))
+        self._steps = [count * dtype.itemsize for count in values]
         self._shapes = torch.tensor(code.shapes(2 * TILE))
         one, other = channels
         self.sizes = one * other, one, one, other  # of products, sums, squares, others' squares
 
     def add_to(self, calls: Calls, rows: int, others: int, sums: int, pixels: int) -> None:
         """Those of so many pixels, added to (size,) float32, given where all are."""
-        given = rows, others, sums, self._shapes.data_ptr(), self._values, pixels
-        calls.add(self._kernel, *given, *self.channels, self._pixels)
+        given = rows, others, sums, self._shapes.data_ptr(), *self._steps, pixels
+        calls.add(self._kernel, *given, *self.channels)
+
+
+class Maxima:
+    """The largest value of each channel, of ``channels`` that fill vectors."""
+
+    def __init__(self, channels: int, dtype: torch.dtype) -> None:
+        self._kernel, self._channels = _code().maxima(KINDS[dtype]), channels
+        self.step = channels * dtype.itemsize  # bytes from pixel to pixel
+
+    def add_to(self, calls: Calls, row: int, out: int, first: int, stop: int) -> None:
+        """Those of some pixels of a row, (C,) of its dtype, given where both are."""
+        given = row + first * self.step, out, self.step, stop - first
+        calls.add(self._kernel, *given, self._channels)
 
 
 class Rounding:

@@ -270,12 +270,21 @@ class Branch(NamedTuple):
     mix: Kernel  # in the precision of the features
     blur: Kernel  # in that of the network
 
+    @property
+    def channels(self) -> int:
+        """How many it makes."""
+        return len(self.mix.weight)
+
+    def beside(self, other: Branch) -> Branch:
+        """One branch with the channels of this one and then those of ``other``."""
+        return Branch(self.mix.beside(other.mix), self.blur.beside(other.blur))
+
     def padded(self, line: int) -> Branch:
         """The branch with channels of zeros at the end, up to a multiple of ``line``.
 
         127 or 255 channels, as the networks have them, take half as long again as 128 or 256.
         """
-        lacking = -self.mix.weight.shape[0] % line
+        lacking = -self.channels % line
         return Branch(self.mix.extended(lacking), self.blur.extended(lacking))
 
 
