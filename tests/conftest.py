@@ -36,6 +36,10 @@ def own_folder(monkeypatch, tmp_path_factory):
     for name in [name for name in os.environ if name.startswith("RESTORE_")]:
         monkeypatch.delenv(name)
     folder = tmp_path_factory.mktemp("own")
+    # All may use the machine code that one has made; basetemp's parent is that of all processes.
+    kernels = tmp_path_factory.getbasetemp().parent / "kernels"
+    kernels.mkdir(mode=0o700, exist_ok=True)
+    (folder / "kernels").symlink_to(kernels)
     monkeypatch.setenv("RESTORE_HOME", str(folder))
     # A thread that makes kernels beside a command could outlive a test, and write into the next's.
     monkeypatch.setattr(restore_command, "make_kernels", lambda **_: None)

@@ -354,7 +354,7 @@ FUSED = {
 def fused_case(name):
     """A network, an image, and what the one makes of the other in float64."""
     network = lively(FUSED[name]())
-    image = image_for(network, 40, 264)[0].float()
+    image = image_for(network, 24, 264)[0].float()
     exact = by_strips(network.double(), image.double())
     return network.float(), image, exact
 
@@ -377,7 +377,7 @@ def test_fused_steps_give_what_they_do_one_by_one(dtype, name, keep_bytes, monke
 @pytest.mark.parametrize("name", FUSED)
 def test_fused_steps_do_not_depend_on_strips_and_threads(name):
     network = lively(FUSED[name]())
-    image = image_for(network, 136, 264)[0].float()
+    image = image_for(network, 72, 264)[0].float()
     first, *others = (
         by_strips(
             network,
@@ -457,7 +457,13 @@ def test_threads_that_need_the_same_kernel_make_it_once():
 
 
 @pytest.fixture
-def clearing():
+def no_kernels(own_folder):
+    """A folder in which no test has left machine code."""
+    (own_folder / "kernels").unlink()
+
+
+@pytest.fixture
+def clearing(no_kernels):
     """A kernel as it is made anew, and how its maker is called."""
     code = pytest.importorskip("restorecli.machine.kernels.code")
     make = importlib.import_module("restorecli.machine.kernels.pixels").clearing.__wrapped__
@@ -553,6 +559,7 @@ def test_a_restoration_needs_no_kernels_but_the_usual_ones(dtype, monkeypatch):
 
 
 @pytest.mark.skipif(not kernels.kinds_with_kernels(), reason="no kernels here")
+@pytest.mark.usefixtures("no_kernels")
 def test_a_command_makes_the_kernels_and_keeps_them(photo_file, own_folder):
     photo = photo_file(height=80, width=96)
     assert run_command("derain", photo, cwd=photo.parent).returncode == 0

@@ -162,7 +162,7 @@ def test_a_user_without_a_home_restores_and_looks_around(shared, home):
 
 
 def test_a_store_that_cannot_be_written_is_one_sentence(cli, identity_weights, own_folder):
-    own_folder.rmdir()
+    shutil.rmtree(own_folder)
     own_folder.write_bytes(b"a file where the folder should be")
     outcome = cli("models", "import", identity_weights, "--task", "derain")
     assert outcome.exit_code == 4
