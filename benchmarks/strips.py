@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks.authors import authors_class, without_memory
 from benchmarks.common import (
@@ -36,6 +36,8 @@ from benchmarks.common import (
 )
 from restorecli.machine.allocator import keep_freed_memory
 from restorecli.networks.strips import kernels, resident_bytes, restore_by_strips
+from restorecli.weights import registry
+from restorecli.weights.checkpoint import load_model
 
 ALLOCATORS = {
     "kept": "freed memory is kept by all, as the command sets it",
@@ -67,7 +69,8 @@ def main() -> None:
         ways.insert(0, "plain")
     if options.authors:
         ways.insert(0, "authors")
-    print(f"{options.network} dim {options.dim} on {options.device}; {machine()}")
+    named = options.model or f"{options.network} dim {options.dim}"
+    print(f"{named} on {options.device}; {machine()}")
     print(f"allocator: {ALLOCATORS[options.allocator]}; {options.repeats} runs each, in turn")
     print(f"difference: largest, from {ways[0]}")
     print(
@@ -94,6 +97,7 @@ def parsed_options() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     add_network_options(parser)
+    parser.add_argument("--model", metavar="ID", help="a bundled network, in place of a random one")
     parser.add_argument("--sizes", type=size, nargs="+", default=[(256, 256)], help="as 256x256")
     parser.add_argument("--strip-rows", type=int, nargs="+", default=[16, 32])
     parser.add_argument(
@@ -109,7 +113,10 @@ def parsed_options() -> argparse.Namespace:
     parser.add_argument(
         "--authors", type=Path, help="checkout of the authors' code, to compare with it"
     )
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.model and options.authors:
+        parser.error("the authors' code knows no bundled networks: leave out --model or --authors")
+    return options
 
 
 def measured(
@@ -161,6 +168,13 @@ def serve(pipe: Connection, way: str, plane: tuple[int, int], options: argparse.
         del restored
 
 
+def chosen_network(options: argparse.Namespace) -> nn.Module:
+    """The network that is measured."""
+    if options.model:
+        return load_model(registry()[options.model], None).network
+    return random_network(options)
+
+
 def held_bytes(field: str, device: str) -> int:
     """Memory of this process, or of a CUDA device: ``VmRSS`` now, ``VmHWM`` the most so far."""
     if not device.startswith("cuda"):
@@ -172,7 +186,7 @@ def evaluation(
     way: str, plane: tuple[int, int], options: argparse.Namespace
 ) -> tuple[Callable[[Tensor], Tensor], int]:
     """A function from image to image, and the bytes it should need (0 if no formula says)."""
-    network = random_network(options)
+    network = chosen_network(options)
     if way == "authors":
         settings = network_settings(options)
         ours_alone = {name: settings.pop(name) for name in ("packing", "head", "front")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -12,6 +13,9 @@ from restorecli.machine.kernels.code import made_once
 from restorecli.machine.kernels.writer import Values, Writer
 
 COLUMNS = 32  # of a row that are worked on together: what they read stays in the first cache
+# Pixels, and vectors of theirs, that go through the same steps together: a processor does not look
+# far enough ahead to find the next ones while it waits for results of the first.
+PIXELS, MOST_VECTORS = 4, 16
 
 
 @made_once
@@ -24,23 +28,37 @@ def layer_norm(
     ops = to.ops
     places = range(0, channels, LANES)
 
-    def pixel(index: Any, _: Values) -> Values:
-        start = to.at(rows, ops.mul(index, to.count(channels * given.size)))
-        target = to.at(out, ops.mul(index, to.count(channels * made.size)))
-        values = [to.read(to.at(start, to.count(k * given.size)), given) for k in places]
-        mean = to.mean(values)
-        apart = [ops.fsub(value, mean) for value in values]
-        variance = to.mean([ops.fmul(value, value) for value in apart])
-        scale = to.inverse_root(ops.fadd(variance, to.constant(epsilon)))
-        for k, value in zip(places, apart if with_bias else values, strict=True):
+    def some(count: int, index: Any, _: Values) -> Values:
+        pixels = [ops.add(index, to.count(i)) for i in range(count)]
+        starts = [to.at(rows, ops.mul(i, to.count(channels * given.size))) for i in pixels]
+        targets = [to.at(out, ops.mul(i, to.count(channels * made.size))) for i in pixels]
+        values = [
+            [to.read(to.at(start, to.count(k * given.size)), given) for k in places]
+            for start in starts
+        ]
+        means = [to.mean(own) for own in values]
+        apart = [
+            [ops.fsub(value, mean) for value in own]
+            for own, mean in zip(values, means, strict=True)
+        ]
+        variances = [to.mean([ops.fmul(value, value) for value in own]) for own in apart]
+        scales = [to.inverse_root(ops.fadd(v, to.constant(epsilon))) for v in variances]
+        for i, k in enumerate(places):
             at = to.count(4 * k)
-            y = ops.fmul(ops.fmul(value, scale), to.read(to.at(weight, at), Kind.FLOAT))
-            if with_bias:
-                y = ops.fadd(y, to.read(to.at(bias, at), Kind.FLOAT))
-            to.write(to.at(target, to.count(k * made.size)), y, made)
+            its_weight = to.read(to.at(weight, at), Kind.FLOAT)
+            its_bias = to.read(to.at(bias, at), Kind.FLOAT) if with_bias else None
+            for own, scale, target in zip(
+                apart if with_bias else values, scales, targets, strict=True
+            ):
+                y = ops.fmul(ops.fmul(own[i], scale), its_weight)
+                y = ops.fadd(y, its_bias) if with_bias else y
+                to.write(to.at(target, to.count(k * made.size)), y, made)
         return []
 
-    to.loop(to.count(0), pixels, to.count(1), pixel)
+    together = max(min(PIXELS, MOST_VECTORS // len(places)), 1)
+    whole = ops.sub(pixels, ops.urem(pixels, to.count(together)))
+    to.loop(to.count(0), whole, to.count(together), partial(some, together))
+    to.loop(whole, pixels, to.count(1), partial(some, 1))
     return to.finished()
 
 
@@ -82,20 +100,29 @@ class Depthwise(Writer):
         places = range(self.parts * 9 * self.vectors)
         taps = [self.read(self.at(weights, self.count(4 * LANES * i)), Kind.FLOAT) for i in places]
 
-        def step(x: Any, carried: Values) -> Values:
-            half, values = len(carried) // 2, self.column(start, x)
-            self.finish(target, ops.sub(x, self.one), self.added(taps, values, 2, carried[:half]))
-            middle = self.added(taps, values, 1, carried[half:])
-            return [*middle, *self.added(taps, values, 0)]
+        def step(count: int, x: Any, carried: Values) -> Values:
+            half = len(carried) // 2
+            last, middle = carried[:half], carried[half:]
+            results = []
+            for i in range(count):
+                at = ops.add(x, self.count(i))
+                beyond = ops.icmp_signed("==", at, self.width) if i == count - 1 else None
+                values = self.column(start, at, beyond)
+                results.append(self.added(taps, values, 2, last))
+                last, middle = self.added(taps, values, 1, middle), self.added(taps, values, 0)
+            self.finish(target, ops.sub(x, self.one), results)
+            return [*last, *middle]
 
         left = self.column(start, ops.sub(first, self.one), ops.icmp_signed("==", first, self.no))
         values = self.column(start, first)
         middle = self.added(taps, values, 1, self.added(taps, left, 0))
         carried = [*middle, *self.added(taps, values, 0)]
-        carried = list(self.loop(ops.add(first, self.one), stop, self.one, step, carried))
-        right = self.column(start, stop, ops.icmp_signed("==", stop, self.width))
-        last = self.added(taps, right, 2, carried[: len(carried) // 2])
-        self.finish(target, ops.sub(stop, self.one), last)
+        together = 2 * self.parts  # together, too
+        after = ops.add(stop, self.one)
+        rest = ops.sub(after, ops.urem(ops.sub(stop, first), self.count(together)))
+        second, few = ops.add(first, self.one), partial(step, together)
+        carried = list(self.loop(second, rest, self.count(together), few, carried))
+        self.loop(rest, after, self.one, partial(step, 1), carried)
         return []
 
     def column(self, start: Values, x: Any, beyond: Any = None) -> list[list[Values]]:
@@ -127,14 +154,17 @@ class Depthwise(Writer):
             results.append(total)
         return results
 
-    def finish(self, target: Any, x: Any, sums: Values) -> None:
-        """Write the results of column ``x``."""
-        results = sums[: self.vectors]
+    def finish(self, target: Any, first: Any, columns: list[Values]) -> None:
+        """Write the results of some columns from ``first``."""
+        results = [sums[: self.vectors] for sums in columns]
         if self.parts == 2:
-            gates = [self.gelu(value, self.kind) for value in results]
-            pairs = zip(gates, sums[self.vectors :], strict=True)
-            results = [self.ops.fmul(gate, value) for gate, value in pairs]
-        self.write_line(self.at(target, self.ops.mul(x, self.out_pixel)), results, self.kind)
+            gates = self.gelu([value for vectors in results for value in vectors], self.kind)
+            values = [value for sums in columns for value in sums[self.vectors :]]
+            gated = [self.ops.fmul(*pair) for pair in zip(gates, values, strict=True)]
+            results = [gated[i : i + self.vectors] for i in range(0, len(gated), self.vectors)]
+        for i, vectors in enumerate(results):
+            x = self.ops.add(first, self.count(i))
+            self.write_line(self.at(target, self.ops.mul(x, self.out_pixel)), vectors, self.kind)
 
 
 @made_once
@@ -173,14 +203,24 @@ def gelu_times(kind: Kind) -> tuple[bytes, int]:
     rows, biases, others, pixels, channels = to.arguments
     ops = to.ops
 
-    def vector(place: Any, channel: Any) -> None:
-        byte = ops.mul(ops.add(place, channel), to.count(kind.size))
-        bias = to.read(to.at(biases, ops.mul(channel, to.count(4))), Kind.FLOAT)
-        gate = to.gelu(ops.fadd(to.read(to.at(rows, byte), kind), bias), kind)
-        y = ops.fmul(gate, to.read(to.at(others, byte), kind))
-        to.write(to.at(rows, byte), y, kind)
+    def some(count: int, index: Any, _: Values) -> Values:
+        places = [ops.mul(ops.add(index, to.count(i)), channels) for i in range(count)]
 
-    to.each_vector(pixels, channels, vector)
+        def vector(channel: Any, _: Values) -> Values:
+            bias = to.read(to.at(biases, ops.mul(channel, to.count(4))), Kind.FLOAT)
+            own = [ops.mul(ops.add(place, channel), to.count(kind.size)) for place in places]
+            values = [ops.fadd(to.read(to.at(rows, byte), kind), bias) for byte in own]
+            for byte, gate in zip(own, to.gelu(values, kind), strict=True):
+                y = ops.fmul(gate, to.read(to.at(others, byte), kind))
+                to.write(to.at(rows, byte), y, kind)
+            return []
+
+        to.loop(to.count(0), channels, to.count(LANES), vector)
+        return []
+
+    whole = ops.and_(pixels, to.count(-PIXELS))
+    to.loop(to.count(0), whole, to.count(PIXELS), partial(some, PIXELS))
+    to.loop(whole, pixels, to.count(1), partial(some, 1))
     return to.finished()
 
 

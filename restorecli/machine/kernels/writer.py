@@ -179,24 +179,34 @@ class Writer:
         """The larger of two values, place by place."""
         return self._call("llvm.maxnum.v16f32", self._floats, first, second)
 
-    def gelu(self, x: Any, kind: Kind) -> Any:
-        """x·Φ(x), where Φ − 1/2 is x times a polynomial in x², up to a limit."""
-        limit, degree = GELU[kind]
-        near = self.larger(x, self.constant(-limit))
-        near = self._call("llvm.minnum.v16f32", self._floats, near, self.constant(limit))
-        square = self.ops.fmul(near, near)
-        unit = self.multiply_add(square, self.constant(2 / limit**2), self.constant(-1))
+    def smaller(self, first: Any, second: Any) -> Any:
+        """The smaller of two values, place by place."""
+        return self._call("llvm.minnum.v16f32", self._floats, first, second)
+
+    def gelu(self, vectors: Values, kind: Kind) -> Values:
+        """x·Φ(x) of each, where Φ − 1/2 is x times a polynomial in x², up to a limit."""
+        ops, (limit, degree) = self.ops, GELU[kind]
+        near = [self.larger(x, self.constant(-limit)) for x in vectors]
+        near = [self.smaller(x, self.constant(limit)) for x in near]
+        squares = [ops.fmul(x, x) for x in near]
+        to_unit = self.constant(2 / limit**2), self.constant(-1)
+        units = [self.multiply_add(square, *to_unit) for square in squares]
         terms = [self.constant(term) for term in gelu_polynomial(limit, degree)]
         # Two chains of half the length do not wait for one another.
-        even, odd = (self._polynomial(terms[i::2], self.ops.fmul(unit, unit)) for i in range(2))
-        slope = self.multiply_add(odd, unit, even)
-        return self.ops.fmul(x, self.multiply_add(near, slope, self.constant(0.5)))
-
-    def _polynomial(self, terms: Values, x: Any) -> Any:
-        *others, value = terms
-        for term in reversed(others):
-            value = self.multiply_add(value, x, term)
-        return value
+        square_units = [ops.fmul(unit, unit) for unit in units]
+        even, odd = terms[0::2], terms[1::2]
+        chains = [[term] * len(units) for term in (even.pop(), odd.pop())]
+        while even or odd:
+            for i, left in enumerate((even, odd)):
+                if left:
+                    following = zip(chains[i], square_units, strict=True)
+                    term = left.pop()
+                    chains[i] = [self.multiply_add(sum_, u, term) for sum_, u in following]
+        joined = zip(chains[1], units, chains[0], strict=True)
+        slopes = [self.multiply_add(odd_, unit, even_) for odd_, unit, even_ in joined]
+        half = self.constant(0.5)
+        parts = [self.multiply_add(x, slope, half) for x, slope in zip(near, slopes, strict=True)]
+        return [ops.fmul(x, part) for x, part in zip(vectors, parts, strict=True)]
 
     def mean(self, vectors: Values) -> Any:
         """The mean of all values of some vectors, in every place of one."""

@@ -77,7 +77,8 @@ def mixed_by(
 
 def taps_of(branches: Sequence[Branch], dtype: torch.dtype) -> Taps:
     """The last steps of branches, filled up to whole lines."""
-    return Taps([branch.padded(kernels.line_of(dtype)).blur.weight for branch in branches], dtype)
+    blurs = [branch.blur.extended(-branch.channels % kernels.line_of(dtype)) for branch in branches]
+    return Taps([blur.weight for blur in blurs], dtype)
 
 
 def in_tiles(branch: Branch, parts: int) -> Branch:

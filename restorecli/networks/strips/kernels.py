@@ -142,6 +142,7 @@ class Taps:
         if dtype == torch.bfloat16:  # as they are read: those in the low halves of words first
             lines = torch.cat([lines[..., ::2], lines[..., 1::2]], -1)
         self._lines = lines.contiguous()
+        self._at = self._lines.data_ptr()
 
     def add_to(
         self, calls: Calls, rows: Sequence[int], out: int, width: int, steps: tuple[int, int]
@@ -150,7 +151,7 @@ class Taps:
 
         ``steps``: bytes from pixel to pixel and from line to line of channels in the rows.
         """
-        given = *rows, out, self._lines.data_ptr(), width, self.channels
+        given = *rows, out, self._at, width, self.channels
         calls.add(self._kernel, *given, *steps)
 
 
@@ -331,11 +332,13 @@ class Weights:
                 own = sum(counts[:i])
                 self._bias[start : start + count] = bias[own : own + count]
             start += filled[i]
-        self._constant: list[int] = [*_addresses(self._packed, self._bias)]
-        self._wide, self._steps = wide, (self.results * made.itemsize, LINE_BYTES)
+        self._before = _addresses(self._packed, self._bias)  # of what a kernel is given, always
+        self._after = [wide, self.results]
+        self._steps = self.results * made.itemsize, LINE_BYTES
         if tiles:
-            described = code.description(self.results, wide, parts, *self._constant)
+            described = code.description(self.results, wide, parts, *self._before)
             self._described = torch.tensor(described)
+            self._before, self._after = _addresses(self._described), []
 
     def add_to(
         self,
@@ -354,12 +357,8 @@ class Weights:
         """
         if add not in self._kernels:
             self._kernels[add] = self._make(add=add)
-        given: list[int] = [rows, out]
-        if self._packed.dtype == torch.bfloat16:
-            given += (self._described.data_ptr(), pixels)
-        else:
-            given += (*self._constant, pixels, self._wide, self.results)
-        calls.add(self._kernels[add], *given, *(steps or self._steps))
+        given = rows, out, *self._before, pixels, *self._after, *(steps or self._steps)
+        calls.add(self._kernels[add], *given)
 
 
 class Gram:

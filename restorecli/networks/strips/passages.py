@@ -100,6 +100,7 @@ class Passage:
         line = kernels.line_of(mix.made)
         shape = mix.results // line, kept, x.shape[1], line
         self._mixed = x.new_empty(shape, dtype=mix.made)
+        self._first, self._at_normal = self._mixed.data_ptr(), self._normal.data_ptr()
         self._kept, self._row = kept, x.shape[1] * LINE_BYTES
         self._steps = LINE_BYTES, kept * self._row  # from pixel to pixel, and from line to line
         self._line, self._done = line, 0
@@ -119,11 +120,13 @@ class Passage:
         self._mix_until(calls, strip, min(rows.stop + 1, self._height))
         if rows.stop == self._height:
             self._clear(calls, self._height)
-        for y in range(rows.start, rows.stop):
-            for part in self._parts:
-                first = part.first // self._line * self._steps[1]
-                near = [self._place(y + dy) + first for dy in (-1, 0, 1)]
-                part.taps.add_to(calls, near, part.rows.at(y), self._x.pixels, self._steps)
+        places = [self._place(y) for y in range(rows.start - 1, rows.stop + 1)]
+        for part in self._parts:
+            first = part.first // self._line * self._steps[1]
+            near = [place + first for place in places]
+            for y in range(rows.start, rows.stop):
+                three = near[y - rows.start : y - rows.start + 3]
+                part.taps.add_to(calls, three, part.rows.at(y), self._x.pixels, self._steps)
 
     def _clear(self, calls: Calls, row: int) -> None:
         """A mixed row beyond the plane is 0."""
@@ -132,7 +135,7 @@ class Passage:
 
     def _place(self, row: int) -> int:
         """The address of a mixed row. Those of a group, which begin one below it, lie together."""
-        return self._mixed.data_ptr() + (row - 1) % self._kept * self._row
+        return self._first + (row - 1) % self._kept * self._row
 
     def _mix_until(self, calls: Calls, strip: Strip, stop: int) -> None:
         while self._done < stop:
@@ -145,9 +148,9 @@ class Passage:
                 given = self._x.at(row)
                 count = (last if last in self._edges and last != strip.first else stop) - row
             count = min(count, self._kept - (row - 1) % self._kept)
-            pixels, normal = count * self._x.pixels, self._normal.data_ptr()
-            self._norm.add_to(calls, given, normal, pixels)
-            self._mix.add_to(calls, normal, self._place(row), pixels, steps=self._steps)
+            pixels = count * self._x.pixels
+            self._norm.add_to(calls, given, self._at_normal, pixels)
+            self._mix.add_to(calls, self._at_normal, self._place(row), pixels, steps=self._steps)
             self._done += count
 
 

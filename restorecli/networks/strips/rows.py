@@ -91,6 +91,8 @@ class Kernel(NamedTuple):
 
     def extended(self, lacking: int) -> Kernel:
         """The kernel with ``lacking`` more results, which are 0."""
+        if not lacking:
+            return self
         more = (0,) * (2 * self.weight.dim() - 1) + (lacking,)
         bias = None if self.bias is None else F.pad(self.bias, (0, lacking))
         return Kernel(F.pad(self.weight, more), bias)
