@@ -8,8 +8,11 @@ import sys
 import pytest
 import torch
 
-from benchmarks import gpu
+from benchmarks import gpu, strips
 from benchmarks.authors import rearranged
+from restorecli.networks.strips import restore_by_strips
+from restorecli.weights import registry
+from restorecli.weights.checkpoint import load_model
 
 WHAT_A_LENT_MACHINE_LACKS = ("typer", "rich", "psutil", "PIL", "natsort", "cv2", "pydantic")
 
@@ -83,3 +86,17 @@ def test_the_measurement_for_a_gpu_needs_torch_and_the_networks_only():
 def test_rearranged_follows_its_pattern(pattern, lengths, expected):
     x = torch.rand(2, 6, 4, 5)
     assert torch.equal(rearranged(x, pattern, **lengths), expected(x))
+
+
+def test_a_bundled_network_can_be_measured(monkeypatch):
+    argv = ["strips", "--model", "glmha-derain-compact", "--strip-rows", "8"]
+    monkeypatch.setattr(sys, "argv", argv)
+    way, plane = "strips 8 float32", (40, 48)
+    evaluate, formula = strips.evaluation(way, plane, strips.parsed_options())
+    network = load_model(registry()["glmha-derain-compact"], None).network
+    x = torch.rand(1, 3, *plane)
+    assert torch.equal(evaluate(x), restore_by_strips(network, x, strip_rows=8))
+    assert formula > 0
+    monkeypatch.setattr(sys, "argv", [*argv, "--authors", "somewhere"])
+    with pytest.raises(SystemExit):
+        strips.parsed_options()
