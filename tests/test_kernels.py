@@ -373,9 +373,13 @@ def test_fused_steps_give_what_they_do_one_by_one(dtype, name, keep_bytes, monke
     assert error < 1.5 * allowed  # in bfloat16 an order may turn out otherwise, in both
 
 
-@pytest.mark.skipif(not kernels.multiplies(CPU, torch.bfloat16), reason="no tiles here")
+@pytest.mark.parametrize("fusing", [True, False])
 @pytest.mark.parametrize("name", FUSED)
-def test_fused_steps_do_not_depend_on_strips_and_threads(name):
+def test_half_precision_does_not_depend_on_strips_threads_and_memory(name, fusing, monkeypatch):
+    if not fusing:
+        monkeypatch.setattr(unet, "fuses", lambda x, module: False)
+    elif not kernels.multiplies(CPU, torch.bfloat16):
+        pytest.skip("no tiles here")
     network = lively(FUSED[name]())
     image = image_for(network, 72, 264)[0].float()
     first, *others = (
@@ -384,9 +388,9 @@ def test_fused_steps_do_not_depend_on_strips_and_threads(name):
             image,
             dtype=torch.bfloat16,
             strip_rows=rows,
-            room=Room(keep_bytes=2**28, workers=workers),
+            room=Room(keep_bytes=keep_bytes, workers=workers),
         )
-        for rows, workers in ((8, 1), (16, 1), (64, 2))
+        for rows, workers, keep_bytes in ((8, 1, 2**28), (16, 1, 0), (64, 2, 2**28))
     )
     for other in others:
         assert torch.equal(first, other)

@@ -117,7 +117,7 @@ class Depthwise(Writer):
         values = self.column(start, first)
         middle = self.added(taps, values, 1, self.added(taps, left, 0))
         carried = [*middle, *self.added(taps, values, 0)]
-        together = 2 * self.parts  # together, too
+        together = 2 * self.parts  # columns
         after = ops.add(stop, self.one)
         rest = ops.sub(after, ops.urem(ops.sub(stop, first), self.count(together)))
         second, few = ops.add(first, self.one), partial(step, together)

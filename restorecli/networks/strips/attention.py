@@ -383,7 +383,7 @@ def hierarchical_attention(
 
     def change(strip: Strip) -> Terms:
         values = values_of(strip)  # (r, W, C)
-        mixed = weighted_sum(query_key(strip), scales, dtype)  # (r, W, C)
+        mixed = weighted_sum(query_key(strip).to(dtype), scales, dtype)  # (r, W, C)
         put_pointwise(mixed, values, mix, add=True)
         gated = gated_by(mixed, gating)
         return [(values, project), (gated, refine)]
@@ -468,5 +468,5 @@ ATTENTIONS: dict[type[nn.Module], Attend] = {
 }
 
 # What two passes need, as a multiple of x, and how many bytes of it are kept at most by default.
-KEPT = {ChannelAttention: 1, GuidedLowRankAttention: 2, HierarchicalAttention: 2}
+KEPT = {ChannelAttention: 1, GuidedLowRankAttention: 3, HierarchicalAttention: 2}
 KEEP_BYTES = 2**28

@@ -182,10 +182,8 @@ def summed(
         first, size = strip.start // SUM_ROWS, made[0].values.element_size()
 
         def then(calls: Calls, rows: slice) -> None:
-            starts, pixels = (
-                [part.at(rows.start) for part in made],
-                (rows.stop - rows.start) * width,
-            )
+            starts = [part.at(rows.start) for part in made]
+            pixels = (rows.stop - rows.start) * width
             for head, own in enumerate(sums[rows.start // SUM_ROWS - first]):
                 pairs = zip(starts, offsets(head), strict=True)
                 one, other = (start + size * offset for start, offset in pairs)
@@ -276,10 +274,9 @@ def guided_low_rank_attention(
     key, value = calibrated(attention, plane_maxima(of_cells, features, len(cells)), own)
     each, key = key.channels // heads, in_tiles(key, heads)
     sizes = [branch.channels // heads for branch in (query, key)]
-    # Queries are there, and values are kept, or neither; keys lie beside the others.
-    branch, before = (
-        (key.beside(value), 0) if features.keep else (query.beside(key), query.channels)
-    )
+    # Queries are there and values are kept, or queries are made again: keys lie beside the others.
+    before = 0 if features.keep else query.channels
+    branch = key.beside(value) if features.keep else query.beside(key)
     mixed, taps = mixed_by([branch], dtype), taps_of([branch], dtype)
     kept = Rows(x.new_empty(*x.shape[:2], taps.channels)) if features.keep else None
 
@@ -287,9 +284,8 @@ def guided_low_rank_attention(
         made = kept or room(x, taps.channels, dtype)
         return Passage(features, norm, mixed, [Part(taps, 0, made)]), queries or made, made
 
-    gram = Gram(
-        (sizes[0], sizes[1]), ((query_taps if queries else taps).channels, taps.channels), dtype
-    )
+    values = (query_taps if queries else taps).channels, taps.channels
+    gram = Gram((sizes[0], sizes[1]), values, dtype)
     totals = summed(
         features, gram, heads, begin, lambda head: (head * sizes[0], before + head * sizes[1])
     )
@@ -315,11 +311,12 @@ def change_by(
     ``before``: channels in front of those that are kept.
     """
     x, dtype = features.x, features.x.dtype
-    plane, norm, taps = Rows(x), norm_of(features, dtype), taps_of([value], dtype)
-    wide = taps.channels if kept is None else kept.values.shape[-1]
+    plane, taps = Rows(x), taps_of([value], dtype)
+    wide = taps.channels
     if kept is not None:
+        wide = kept.values.shape[-1]
         mixing = Kernel(F.pad(mixing.weight, (0, 0, 0, 0, before, 0)), mixing.bias)
-    weights, of_values = weights_of(mixing, dtype, channels=wide), mixed_by([value], dtype)
+    weights = weights_of(mixing, dtype, channels=wide)
 
     def add(calls: Calls, values: Rows, rows: slice) -> None:
         pixels = (rows.stop - rows.start) * plane.pixels
@@ -329,6 +326,7 @@ def change_by(
         return partial(
             changed, lambda calls, strip: add(calls, kept, slice(strip.start, strip.stop))
         )
+    norm, of_values = norm_of(features, dtype), mixed_by([value], dtype)
 
     def begin() -> tuple[Passage, Rows]:
         values = room(x, taps.channels, dtype)
@@ -356,8 +354,8 @@ class QueriesAndKeys:
     """HINT's queries and keys, for the sums over them and for what is made of them afterwards.
 
     If their channels are sorted, they are float32, since the order depends on their last digits:
-    of features in bfloat16, but with weights twice as precise. Where there is room, they are kept
-    from the first pass, as precise as the block's features.
+    of features in bfloat16, but with weights twice as precise. Afterwards they are as precise as
+    the block's features, whether they are kept from the first pass or made again.
     """
 
     def __init__(self, attention: HierarchicalAttention, features: Features, norm: Norm) -> None:
@@ -365,6 +363,7 @@ class QueriesAndKeys:
         self._features, self._norm, self.channels = features, norm, x.shape[-1]
         self._sorts = attention.sort_channels
         self._made = torch.float32 if self._sorts else x.dtype
+        self._rounding = Rounding() if self._made != x.dtype else None
         branch = branch_of(attention.qkv, attention.qkv_dwconv, own, slice(0, 2 * self.channels))
         self._mix = mixed_by([branch], x.dtype, self._made)
         self._taps = taps_of([branch], self._made)
@@ -372,17 +371,20 @@ class QueriesAndKeys:
         if features.keep:
             self._kept = Rows(x.new_empty(*x.shape[:2], 2 * self.channels))
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """What they are in the second pass."""
-        return self._made if self._kept is None else self._kept.values.dtype
-
-    def begin(self) -> tuple[list[Passage], Rows]:
-        """What makes them for the second pass in a section, if anything has to, and where."""
+    def begin(self) -> tuple[list[Passage], Rows, Callable[[Calls, slice], None]]:
+        """For the second pass in a section: what makes them, where they are, and a last step."""
         if self._kept is not None:
-            return [], self._kept
+            return [], self._kept, lambda calls, rows: None
         passage, made = self._into(room(self._features.x, 2 * self.channels, self._made))
-        return [passage], made
+        if self._rounding is None:
+            return [passage], made, lambda calls, rows: None
+        rounded = room(self._features.x, 2 * self.channels, self._features.x.dtype)
+        return [passage], rounded, lambda calls, rows: self._round(calls, made, rounded, rows)
+
+    def _round(self, calls: Calls, made: Rows, out: Rows | None, rows: slice) -> None:
+        if self._rounding is not None and out is not None:
+            values = (rows.stop - rows.start) * made.pixels * 2 * self.channels
+            self._rounding.add_to(calls, made.at(rows.start), out.at(rows.start), values)
 
     def _into(self, made: Rows) -> tuple[Passage, Rows]:
         part = Part(self._taps, 0, made)
@@ -397,18 +399,14 @@ class QueriesAndKeys:
         x, channels, sorts = self._features.x, self.channels, self._sorts
         others = 2 * channels if sorts else channels  # all of them, or keys alone
         gram = Gram((channels, others), (2 * channels, 2 * channels), self._made)
-        kept = self._kept
-        rounding = Rounding() if kept is not None and self.dtype != self._made else None
 
         def begin() -> tuple[Passage, Rows, Rows]:
-            made = None if rounding else kept
+            made = self._kept if self._rounding is None else None
             passage, made = self._into(made or room(x, 2 * channels, self._made))
             return passage, made, made
 
         def keep(calls: Calls, made: Rows, rows: slice) -> None:
-            if kept is not None and rounding is not None:
-                values = (rows.stop - rows.start) * made.pixels * 2 * channels
-                rounding.add_to(calls, made.at(rows.start), kept.at(rows.start), values)
+            self._round(calls, made, self._kept, rows)
 
         firsts = (0, 0 if sorts else channels)
         products, sums, q_squares, squares = summed(
@@ -439,20 +437,21 @@ def hierarchical_attention(
     gating = weights_of(Kernel(found.gating.weight, None), dtype)
     refine, gate = weights_of(found.refine, dtype), Gate(found.gating.bias, channels, dtype)
     scales = found.scales.clamp_max(torch.finfo(dtype).max)
-    adding, plane = WeightedSum(scales, query_key.dtype, dtype), Rows(x)
+    adding, plane = WeightedSum(scales, dtype, dtype), Rows(x)
 
-    def begin() -> tuple[list[Passage], list[Rows]]:
+    def begin() -> tuple[list[Passage], list[Rows], Callable[[Calls, slice], None]]:
         values, mixed, gated = (room(x, n, dtype) for n in (taps.channels, channels, channels))
-        passages, pairs = query_key.begin()
+        passages, pairs, last_step = query_key.begin()
         passages.append(Passage(features, norm, of_values, [Part(taps, 0, values)]))
-        return passages, [values, mixed, gated, pairs]
+        return passages, [values, mixed, gated, pairs], last_step
 
     of = per_section(features, begin)
 
     def change(strip: Strip) -> Terms:
-        passages, made = of(strip)
+        passages, made, last_step = of(strip)
 
         def then(calls: Calls, rows: slice) -> None:
+            last_step(calls, rows)
             pixels = (rows.stop - rows.start) * plane.pixels
             values, mixed, gated, pairs, out = (own.at(rows.start) for own in (*made, plane))
             adding.add_to(calls, pairs, mixed, pixels)
