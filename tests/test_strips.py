@@ -369,8 +369,10 @@ class AsOnMps(TorchDispatchMode):
         return result
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [(name, torch.float32) for name in NETWORKS] + [(name, torch.float16) for name in MAIN],
+)
 def test_every_operation_is_one_that_mps_has(monkeypatch, name, dtype):
     for module in (rows, exposure, guided):
         monkeypatch.setattr(module, "WITHOUT_FLOAT64", frozenset({"cpu"}))

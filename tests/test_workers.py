@@ -16,6 +16,7 @@ from restorecli.networks.strips import Room, resident_bytes, restored_rows, rows
 from restorecli.networks.strips.rows import SUM_ROWS
 from restorecli.networks.strips.workers import LEAST_PIXELS, Workers, worker_count
 from tests.test_strips import (
+    MAIN,
     NETWORKS,
     SMALL,
     assert_same,
@@ -40,8 +41,9 @@ def three_threads(monkeypatch):
 
 
 @pytest.mark.usefixtures("three_threads")
-@pytest.mark.parametrize("strip_rows", [3, 1000])
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    ("name", "strip_rows"), [(name, 3) for name in NETWORKS] + [(name, 1000) for name in MAIN]
+)
 def test_threads_that_share_rows_give_the_plain_forward_pass(name, strip_rows):
     network = lively(NETWORKS[name]()).double()
     assert_same(network, features_for(network, 72, 16), strip_rows)
