@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TypeVar
 
 import torch
@@ -102,6 +101,21 @@ def per_section(features: Features, make: Callable[[], S]) -> Callable[[Strip], 
     return lambda strip: made[strip.first]
 
 
+def making(
+    features: Features, norm: Norm, mix: Weights, taps: Taps, kept: Rows | None = None
+) -> Callable[[Strip], tuple[Passage, Rows]]:
+    """Of a strip's section: a passage for one kind of channels, and the rows that it makes.
+
+    They are ``kept``, or the few that go through all steps together.
+    """
+
+    def begin() -> tuple[Passage, Rows]:
+        made = kept or room(features.x, taps.channels, features.x.dtype)
+        return Passage(features, norm, mix, [Part(taps, 0, made)]), made
+
+    return per_section(features, begin)
+
+
 def feed_forward(ffn: FeedForward, features: Features) -> Change:
     """``FeedForward`` by strips."""
     x, dtype, own = features.x, features.x.dtype, ffn.project_in.weight.dtype
@@ -112,13 +126,7 @@ def feed_forward(ffn: FeedForward, features: Features) -> Change:
     ]
     norm, mix, taps = norm_of(features, dtype), mixed_by(halves, dtype), taps_of(halves, dtype)
     project = weights_of(kernel_of(ffn.project_out, own), dtype, channels=taps.channels)
-    plane = Rows(x)
-
-    def begin() -> tuple[Passage, Rows]:
-        gated = room(x, taps.channels, dtype)
-        return Passage(features, norm, mix, [Part(taps, 0, gated)]), gated
-
-    of = per_section(features, begin)
+    plane, of = Rows(x), making(features, norm, mix, taps)
 
     def change(strip: Strip) -> Terms:
         passage, gated = of(strip)
@@ -249,11 +257,8 @@ def guided_low_rank_attention(
     of_queries, query_taps = mixed_by([query], dtype), taps_of([query], dtype)
     queries = Rows(x.new_empty(*x.shape[:2], query_taps.channels)) if features.keep else None
 
-    def begin_queries() -> tuple[Passage, Rows]:
-        made = queries or room(x, query_taps.channels, dtype)
-        return Passage(features, norm, of_queries, [Part(query_taps, 0, made)]), made
-
-    of, largest = per_section(features, begin_queries), Maxima(query_taps.channels, dtype)
+    of = making(features, norm, of_queries, query_taps, queries)
+    largest = Maxima(query_taps.channels, dtype)
     cells = grid_cells(width, attention.calibration.kernel)
 
     def of_cells(strip: Strip) -> Tensor:
@@ -310,8 +315,8 @@ def change_by(
 
     ``before``: channels in front of those that are kept.
     """
-    x, dtype = features.x, features.x.dtype
-    plane, taps = Rows(x), taps_of([value], dtype)
+    dtype, plane = features.x.dtype, Rows(features.x)
+    taps = taps_of([value], dtype)
     wide = taps.channels
     if kept is not None:
         wide = kept.values.shape[-1]
@@ -323,16 +328,16 @@ def change_by(
         weights.add_to(calls, values.at(rows.start), plane.at(rows.start), pixels, add=True)
 
     if kept is not None:
-        return partial(
-            changed, lambda calls, strip: add(calls, kept, slice(strip.start, strip.stop))
-        )
-    norm, of_values = norm_of(features, dtype), mixed_by([value], dtype)
 
-    def begin() -> tuple[Passage, Rows]:
-        values = room(x, taps.channels, dtype)
-        return Passage(features, norm, of_values, [Part(taps, 0, values)]), values
+        def change_kept(strip: Strip) -> Terms:
+            calls = Calls()
+            add(calls, kept, slice(strip.start, strip.stop))
+            calls.run()
+            return DONE
 
-    of = per_section(features, begin)
+        return change_kept
+
+    of = making(features, norm_of(features, dtype), mixed_by([value], dtype), taps)
 
     def change(strip: Strip) -> Terms:
         passage, values = of(strip)
@@ -340,14 +345,6 @@ def change_by(
         return DONE
 
     return change
-
-
-def changed(what: Callable[[Calls, Strip], None], strip: Strip) -> Terms:
-    """Do what a function asks for with a strip, at once."""
-    calls = Calls()
-    what(calls, strip)
-    calls.run()
-    return DONE
 
 
 class QueriesAndKeys:
